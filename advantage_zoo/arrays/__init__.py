@@ -1,0 +1,38 @@
+"""The only files that know array libraries: namespaces, segment sums, and the statistics built on them.
+
+Notation, here and everywhere: B sequences, T token slots, N flat tokens (B * T, or the packed length), G groups,
+K buckets.
+"""
+
+from advantage_zoo.arrays.namespace import Array, is_concrete, namespace, widen
+from advantage_zoo.arrays.segments import segment_cumsum, segment_max, segment_sum
+from advantage_zoo.arrays.statistics import (
+    bucket_indices,
+    centre,
+    masked_mean,
+    min_and_median_of_positive,
+    ratio,
+    sigmoid,
+    standardise,
+    top_share,
+    varies,
+)
+
+__all__ = [
+    "Array",
+    "bucket_indices",
+    "centre",
+    "is_concrete",
+    "masked_mean",
+    "min_and_median_of_positive",
+    "namespace",
+    "ratio",
+    "segment_cumsum",
+    "segment_max",
+    "segment_sum",
+    "sigmoid",
+    "standardise",
+    "top_share",
+    "varies",
+    "widen",
+]

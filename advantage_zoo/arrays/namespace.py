@@ -1,0 +1,153 @@
+"""Which array library is this, and the few things its standard namespace leaves out.
+
+A library is recognised by the name of its arrays' module and imported only when such an array is in hand, so that
+``import advantage_zoo`` imports none.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any, TypeAlias
+
+Array: TypeAlias = Any
+"""An array of NumPy, PyTorch, JAX, or any library with an array API namespace."""
+
+_NAMESPACES = {
+    "numpy": "array_api_compat.numpy",
+    "ml_dtypes": "array_api_compat.numpy",
+    "torch": "array_api_compat.torch",
+    "jax": "jax.numpy",
+    "jaxlib": "jax.numpy",
+}
+
+
+def library(x: Array) -> str:
+    """Name of the library that ``x`` belongs to: ``"numpy"``, ``"torch"``, ``"jax"`` or another's top module."""
+    top = type(x).__module__.partition(".")[0]
+    if top == "jaxlib":
+        return "jax"
+    # Subclasses of tensors (torch.nn.Parameter, a framework's own) carry their own module's name.
+    if top not in _NAMESPACES and "torch" in sys.modules and isinstance(x, sys.modules["torch"].Tensor):
+        return "torch"
+    return top
+
+
+def namespace(x: Array) -> Any:
+    """Array API namespace of ``x``.
+
+    Raises:
+        TypeError: ``x`` is not an array of a library that follows the array API standard.
+    """
+    name = _NAMESPACES.get(library(x))
+    if name is not None:
+        return sys.modules[name] if name in sys.modules else importlib.import_module(name)
+    if not hasattr(x, "__array_namespace__"):
+        raise TypeError(f"{x!r} is a {type(x).__name__}, not an array; pass a NumPy, PyTorch or JAX array.")
+    return x.__array_namespace__()
+
+
+def device(x: Array) -> Any:
+    """Device of ``x`` in its library's own terms, ``None`` for tracers, which have none yet."""
+    if library(x) == "jax":
+        return None  # jit decides; two devices in one computation is an error of JAX's own, and a clear one
+    return getattr(x, "device", None)
+
+
+def index_dtype(like: Array) -> Any:
+    """Dtype of indices: int64, and int32 under JAX without x64."""
+    return namespace(like).arange(0).dtype if library(like) == "jax" else namespace(like).int64
+
+
+def arange(n: int, like: Array) -> Array:
+    """``0 .. n - 1`` as indices, on the device of ``like``."""
+    xp = namespace(like)
+    if library(like) == "jax":
+        return xp.arange(n)
+    return xp.arange(n, dtype=xp.int64, device=device(like))
+
+
+def zeros(n: int, like: Array) -> Array:
+    """``n`` zeros of the dtype and on the device of ``like``."""
+    xp = namespace(like)
+    if library(like) == "jax":
+        return xp.zeros(n, dtype=like.dtype)
+    return xp.zeros(n, dtype=like.dtype, device=device(like))
+
+
+def is_floating(x: Array) -> bool:
+    """Whether ``x`` holds real floating point numbers."""
+    return bool(namespace(x).isdtype(x.dtype, "real floating"))
+
+
+def widen(x: Array) -> Array:
+    """``x`` in a dtype that is safe to sum: float64 for NumPy, at least float32 elsewhere.
+
+    A bfloat16 sum of 4,096 ones is 256. NumPy's scatter accumulates in float64 in any case, so it costs nothing there.
+    """
+    xp = namespace(x)
+    if library(x) == "numpy":
+        return x.astype(xp.float64, copy=False)
+    if not is_floating(x):
+        return x.astype(float) if library(x) == "jax" else xp.astype(x, _default_float(x))
+    return x if xp.finfo(x.dtype).bits >= 32 else xp.astype(x, xp.float32)
+
+
+def _default_float(x: Array) -> Any:
+    xp = namespace(x)
+    return xp.float32 if library(x) == "torch" else xp.float64
+
+
+def float_dtype(*arrays: Array) -> Any:
+    """Dtype that an advantage computed from ``arrays`` is returned in: their common floating dtype."""
+    xp = namespace(arrays[0])
+    floating = [x.dtype for x in arrays if is_floating(x)]
+    return xp.result_type(*floating) if floating else widen(arrays[0]).dtype
+
+
+def stop_gradient(x: Array) -> Array:
+    """``x`` without its history: an advantage is a constant of the loss."""
+    match library(x):
+        case "torch":
+            return x.detach()
+        case "jax":
+            return sys.modules["jax"].lax.stop_gradient(x)
+        case _:
+            return x
+
+
+def is_concrete(x: Array) -> bool:
+    """Whether ``x`` has values: it is not traced by jit or torch.compile, and not a fake tensor."""
+    match library(x):
+        case "torch":
+            torch = sys.modules["torch"]
+            return not torch.compiler.is_compiling() and type(x) in (torch.Tensor, torch.nn.Parameter)
+        case "jax":
+            return not isinstance(x, sys.modules["jax"].core.Tracer)
+        case _:
+            return True
+
+
+def is_readable(x: Array) -> bool:
+    """Whether the values of ``x`` can be read without waiting for an accelerator."""
+    if not is_concrete(x):
+        return False
+    match library(x):
+        case "torch":
+            return x.device.type == "cpu"
+        case "jax":
+            return all(d.platform == "cpu" for d in x.devices())
+        case _:
+            return True
+
+
+def register_pytree(
+    cls: type, flatten: Callable[[Any], tuple[tuple[Any, ...], Any]], unflatten: Callable[[Any, Any], Any]
+) -> bool:
+    """Make ``cls`` a JAX pytree if JAX has been imported; whether it has."""
+    if "jax" not in sys.modules:
+        return False
+    jax: ModuleType = sys.modules["jax"]
+    jax.tree_util.register_pytree_node(cls, flatten, partial(unflatten))
+    return True

@@ -1,0 +1,80 @@
+"""Sums, maxima and running sums over segments of a flat array.
+
+``segment_ids`` names the segment of each element and ``num_segments`` is a static count, so nothing here reads a value
+back from the device. Elements that should not count are the caller's to zero (``where(mask, x, 0)``, never ``x * mask``:
+padding may hold NaN).
+"""
+
+import sys
+
+from advantage_zoo.arrays.namespace import Array, arange, library, namespace, zeros
+
+
+def segment_sum(x: Array, segment_ids: Array, num_segments: int) -> Array:
+    """Sum of ``x`` (N,) over each segment: (num_segments,), in the dtype of ``x``; 0 for a segment without elements.
+
+    Args:
+        x: Addends, (N,). Widen float16 and bfloat16 first.
+        segment_ids: Segment of each element, (N,), integers in ``[0, num_segments)``.
+        num_segments: Static number of segments.
+    """
+    xp = namespace(x)
+    match library(x):
+        case "numpy":
+            return xp.bincount(segment_ids, weights=x, minlength=num_segments)
+        case "torch":
+            return zeros(num_segments, x).index_add(0, segment_ids, x)
+        case "jax":
+            return sys.modules["jax"].ops.segment_sum(x, segment_ids, num_segments)
+        case _:
+            member = segment_ids[None, :] == arange(num_segments, x)[:, None]  # (num_segments, N)
+            return xp.sum(xp.where(member, x[None, :], xp.zeros_like(x)[None, :]), axis=1)
+
+
+def segment_max(x: Array, segment_ids: Array, num_segments: int) -> Array:
+    """Largest element of each segment of ``x`` (N,): (num_segments,); minus infinity for a segment without elements.
+
+    Args:
+        x: Values, (N,), floating.
+        segment_ids: Segment of each element, (N,), integers in ``[0, num_segments)``.
+        num_segments: Static number of segments.
+    """
+    xp = namespace(x)
+    match library(x):
+        case "numpy":
+            out = xp.full(num_segments, -xp.inf, dtype=x.dtype)
+            xp.maximum.at(out, segment_ids, x)
+            return out
+        case "torch":
+            return (zeros(num_segments, x) - xp.inf).scatter_reduce(0, segment_ids, x, "amax")
+        case "jax":
+            return sys.modules["jax"].ops.segment_max(x, segment_ids, num_segments)
+        case _:
+            member = segment_ids[None, :] == arange(num_segments, x)[:, None]  # (num_segments, N)
+            return xp.max(xp.where(member, x[None, :], xp.full_like(x, -xp.inf)[None, :]), axis=1)
+
+
+def segment_cumsum(x: Array, segment_ids: Array, width: int | None = None) -> Array:
+    """Running sum of ``x`` (N,) within each segment, inclusive: (N,). Elements of a segment stand side by side.
+
+    Args:
+        x: Addends, (N,).
+        segment_ids: Segment of each element, (N,), each segment contiguous.
+        width: Static length of every segment where all are equally long (a padded batch), else ``None``.
+    """
+    xp = namespace(x)
+    if width is not None:
+        rows = xp.reshape(x, (-1, width))
+        # array_api_compat's own cumulative_sum warns under torch.compile
+        sums = rows.cumsum(1) if library(x) == "torch" else xp.cumulative_sum(rows, axis=1)
+        return xp.reshape(sums, (-1,))
+    # Ragged segments: doubling. After the step with offset d, element i holds the sum of its last 2d predecessors within
+    # its segment, so what a segment gets never depends on its neighbours, as differences of one long sum would.
+    n = x.shape[0]
+    offset = 1
+    while offset < n:
+        same = segment_ids[offset:] == segment_ids[:-offset]
+        step = xp.where(same, x[:-offset], xp.zeros_like(x[:-offset]))
+        x = xp.concat([x[:offset], x[offset:] + step])
+        offset *= 2
+    return x

@@ -1,0 +1,67 @@
+"""compute_advantages: from a batch and a name to advantages."""
+
+from typing import Any
+
+from advantage_zoo.arrays.namespace import Array, float_dtype
+from advantage_zoo.batch import FlatBatch, RolloutBatch, register_with_jax
+from advantage_zoo.estimator import Advantages, Estimator
+from advantage_zoo.registry import estimator
+from advantage_zoo.validation import refuse_broken
+
+
+def make_estimator(which: str | Estimator, params: dict[str, Any]) -> Estimator:
+    """An instance from a name and parameters, or the instance itself."""
+    if isinstance(which, str):
+        return estimator(which).create(**params)
+    if not isinstance(which, Estimator):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{which!r} is neither an estimator's name nor an instance of one.")
+    if params:
+        raise TypeError(
+            f"{', '.join(params)}: an instance has its parameters already; pass them to {type(which).__name__}."
+        )
+    return which
+
+
+def compute_advantages(batch: RolloutBatch, which: str | Estimator, /, **params: Any) -> Advantages:
+    """Advantages of ``batch`` under an estimator.
+
+    Args:
+        batch: The rollouts.
+        which: An estimator's name, or an instance.
+        **params: Parameters of the estimator, if it is given by name.
+
+    Returns:
+        Values in the shape of ``batch.response_mask``, exactly 0 where it is False; same array library, device and
+        floating dtype as the inputs used; no gradient. What overflows that dtype is its largest number.
+
+    Raises:
+        LookupError: No estimator has this name.
+        TypeError: A parameter is unknown.
+        ValueError: The batch lacks a field that the estimator needs, or a parameter is out of range. Where it can be read
+            without waiting for an accelerator, a reward that is not finite or a group id out of range is refused as well;
+            on an accelerator and under jit, call :func:`advantage_zoo.validate` first.
+    """
+    register_with_jax()
+    chosen = make_estimator(which, params)
+    missing = [name for name in sorted(chosen.needs) if batch.get(name) is None]
+    if missing:
+        raise ValueError(f"{chosen.name} needs {' and '.join(missing)}, which the batch does not have.")
+    refuse_broken(batch)
+    flat = FlatBatch(batch, chosen.needs)
+    result = chosen.compute(flat)
+    return Advantages(_finish(result.values, batch, flat, chosen), dict(result.diagnostics))
+
+
+def _finish(values: Array, batch: RolloutBatch, flat: FlatBatch, chosen: Estimator) -> Array:
+    """Saturate, zero what is masked, and restore shape and dtype, for every estimator alike."""
+    xp = flat.xp
+    if tuple(values.shape) != tuple(flat.mask.shape):
+        raise ValueError(
+            f"{chosen.name} returned values of shape {tuple(values.shape)}; expected one a token, "
+            f"{tuple(flat.mask.shape)} (batch.to_tokens spreads what is one a response)."
+        )
+    used = [x for x in (batch.get(name) for name in chosen.needs) if x is not None]
+    dtype = float_dtype(batch.rewards, *used)
+    limit = float(xp.finfo(dtype).max)
+    values = xp.where(flat.mask, xp.clip(values, -limit, limit), xp.zeros_like(values))
+    return flat.unflatten(xp.astype(values, dtype))

@@ -1,0 +1,168 @@
+"""Finds estimators by name: the built-in ones and those of plugins, through the same hook.
+
+Plugins are the entry points of group ``advantage_zoo``, loaded at the first look-up and never at import. Every estimator
+of a plugin answers to ``plugin:name``; it answers to plain ``name`` too, unless a built-in or another plugin has it.
+``ADVANTAGE_ZOO_PLUGINS`` chooses: ``none``, ``acme,other`` (only these) or ``-acme`` (all but this one).
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
+
+from advantage_zoo.estimator import Estimator
+from advantage_zoo.hookspecs import PROJECT
+from advantage_zoo.suggestions import nearest
+
+BUILTIN = "advantage_zoo"
+SWITCH = "ADVANTAGE_ZOO_PLUGINS"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered estimator.
+
+    Args:
+        key: What users type: ``name``, or ``plugin:name`` where the plain name is taken.
+        cls: Its class.
+        plugin: The plugin that brought it, ``"advantage_zoo"`` for the built-in ones.
+    """
+
+    key: str
+    cls: type[Estimator]
+    plugin: str
+
+
+@dataclass
+class Registry:
+    """What was found: entries by every key they answer to, clashing names, and what went wrong."""
+
+    entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    clashes: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    problems: dict[str, str] = field(default_factory=dict[str, str])
+
+    def add(self, plugin: str, classes: Iterable[type[Estimator]]) -> None:
+        """Enter the estimators of one plugin; a plain name is free, a built-in's, or clashes."""
+        for cls in classes:
+            qualified = f"{plugin}:{cls.name}"
+            if plugin != BUILTIN:
+                self.entries[qualified] = Entry(qualified, cls, plugin)
+            holder = self.entries.get(cls.name)
+            if cls.name in self.clashes:
+                self.clashes[cls.name].append(qualified)
+            elif holder is None:
+                self.entries[cls.name] = Entry(cls.name, cls, plugin)
+            elif holder.plugin == BUILTIN:
+                self.problems[qualified] = (
+                    f"{cls.name} is built in and cannot be shadowed; type {qualified} for this one."
+                )
+            else:
+                self.clashes[cls.name] = [f"{holder.plugin}:{cls.name}", qualified]
+                del self.entries[cls.name]
+
+    def listed(self) -> list[Entry]:
+        """Each estimator once, under the shortest key that is its own, sorted by key."""
+        plain = {(e.plugin, e.cls.name) for e in self.entries.values() if ":" not in e.key}
+        own = [e for e in self.entries.values() if ":" not in e.key or (e.plugin, e.cls.name) not in plain]
+        return sorted(own, key=lambda e: e.key)
+
+
+_loaded: dict[str, Registry] = {}
+
+
+def registry() -> Registry:
+    """The registry under the present setting of ``ADVANTAGE_ZOO_PLUGINS``, made at the first call."""
+    setting = os.environ.get(SWITCH, "")
+    if setting not in _loaded:
+        _loaded[setting] = _load(setting)
+    return _loaded[setting]
+
+
+def names() -> tuple[str, ...]:
+    """Every estimator's name, sorted; ``plugin:name`` where the plain name is not its own."""
+    return tuple(entry.key for entry in registry().listed())
+
+
+def estimator(name: str) -> type[Estimator]:
+    """Class of the estimator called ``name``.
+
+    Raises:
+        LookupError: No estimator has this name, or two plugins have it; the message says what to type instead, and
+            which plugins failed to load.
+    """
+    found = registry()
+    if name in found.entries:
+        return found.entries[name].cls
+    if name in found.clashes:
+        raise LookupError(f"{name!r} is offered by several plugins; type one of {', '.join(found.clashes[name])}.")
+    message = f"No estimator is called {name!r}{nearest(name, found.entries)}; there are {', '.join(names())}."
+    for plugin, problem in found.problems.items():
+        message += f" Plugin {plugin}: {problem}"
+    raise LookupError(message)
+
+
+def _load(setting: str) -> Registry:
+    import pluggy
+
+    from advantage_zoo import estimators, hookspecs
+
+    found = Registry()
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(estimators, BUILTIN)
+    for name, plugin in _plugins(setting, found.problems):
+        try:
+            manager.register(plugin, name)
+        except Exception as error:  # one bad plugin must not take the others down
+            found.problems[name] = f"failed to register ({type(error).__name__}: {error})."
+    for name, plugin in sorted(manager.list_name_plugin(), key=lambda pair: pair[0] != BUILTIN):
+        classes: list[type[Estimator]] = []
+        try:
+            others = [p for _, p in manager.list_name_plugin() if p is not plugin]
+            hook = manager.subset_hook_caller("advantage_zoo_register_estimators", others)
+            if not hook.get_hookimpls():
+                raise TypeError("it implements no hook advantage_zoo_register_estimators")
+            hook(register=lambda cls, into=classes: into.append(_checked(cls)))  # pyright: ignore
+        except Exception as error:
+            found.problems[name] = f"failed to register its estimators ({type(error).__name__}: {error})."
+        found.add(name, classes)
+    return found
+
+
+def _plugins(setting: str, problems: dict[str, str]) -> Iterable[tuple[str, Any]]:
+    """Chosen plugins by entry-point name, each loaded; what fails is remembered, not raised."""
+    import importlib.metadata
+
+    words = [word.strip() for word in setting.split(",") if word.strip()]
+    only = {word for word in words if not word.startswith("-")}
+    without = {word[1:] for word in words if word.startswith("-")}
+    if only == {"none"}:
+        return
+    points = importlib.metadata.entry_points(group=PROJECT)
+    for missing in sorted((only | without) - {point.name for point in points}):
+        problems[missing] = f"{SWITCH} names it, but no installed package offers it."
+    seen: dict[str, str] = {}
+    for point in sorted(points, key=lambda point: (point.name, point.value)):
+        if point.name in without or (only and point.name not in only):
+            continue
+        if point.name == BUILTIN or seen.setdefault(point.name, point.value) != point.value:
+            problems[f"{point.name} ({point.value})"] = "another plugin has this entry-point name; rename it."
+            continue
+        try:
+            yield point.name, point.load()
+        except Exception as error:
+            problems[point.name] = f"failed to load from {point.value!r} ({type(error).__name__}: {error})."
+
+
+def _checked(cls: Any) -> type[Estimator]:
+    """``cls`` if it can be registered; otherwise what is wrong with it."""
+    if not (isinstance(cls, type) and issubclass(cls, Estimator)):
+        raise TypeError(f"register() takes a subclass of advantage_zoo.Estimator, not {cls!r}")
+    name = cls.__dict__.get("name")
+    if not isinstance(name, str) or not name.replace("_", "a").isalnum():
+        raise TypeError(f"{cls.__qualname__}.name is {name!r}; expected letters, digits and underscores")
+    if not is_dataclass(cls) or "__dataclass_fields__" not in cls.__dict__ or not cls.__dataclass_params__.frozen:  # pyright: ignore
+        raise TypeError(f"{cls.__qualname__} is not decorated with @dataclass(frozen=True)")
+    if isinstance(cls.needs, str) or not isinstance(cls.claims, frozenset):
+        raise TypeError(f"{cls.__qualname__}.needs and .claims are frozensets of names")
+    return cls

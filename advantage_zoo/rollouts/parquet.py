@@ -1,0 +1,121 @@
+"""The Parquet schema of rollouts, and its reader and writer. docs/rollouts.md describes the columns."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from advantage_zoo.rollouts.rollouts import SIGNALS, Rollouts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT_VERSION = 1
+_METADATA = b"advantage_zoo"
+_OPTIONAL = (*SIGNALS, "response_mask", "step_index", "step_correct")
+
+
+class RolloutFileError(ValueError):
+    """A file cannot be read as rollouts; the message names the file, the column and what to do."""
+
+
+def schema() -> "pa.Schema":
+    """Columns and types. The per-token signals, the mask and the steps may be absent."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("prompt", pa.string()),
+            pa.field("text", pa.string()),
+            pa.field("tokens", pa.list_(pa.string())),
+            pa.field("token_ids", pa.list_(pa.int32())),
+            pa.field("reward", pa.float64()),
+            pa.field("group", pa.int64()),
+            pa.field("logprobs", pa.list_(pa.float32())),
+            pa.field("ref_logprobs", pa.list_(pa.float32())),
+            pa.field("entropies", pa.list_(pa.float32())),
+            pa.field("response_mask", pa.list_(pa.bool_())),
+            pa.field("step_index", pa.list_(pa.int32())),
+            pa.field("step_correct", pa.list_(pa.bool_())),
+        ]
+    )
+
+
+_PLURAL = {"prompt": "prompts", "text": "texts", "reward": "rewards", "group": "groups"}
+"""Columns are called after one response, fields after all."""
+
+
+def shipped_rollouts() -> Path:
+    """The rollouts in the package: a small model's on multi-step arithmetic (integrations/rollouts/ makes them)."""
+    return Path(str(resources.files("advantage_zoo.rollouts") / "arithmetic.parquet"))
+
+
+def write_rollouts(rollouts: Rollouts, path: str | Path) -> None:
+    """Write rollouts to a Parquet file; columns that are ``None`` are left out."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = [f for f in schema() if getattr(rollouts, _PLURAL.get(f.name, f.name)) is not None]
+    columns = [pa.array(list(getattr(rollouts, _PLURAL.get(f.name, f.name))), type=f.type) for f in fields]
+    header = {"format_version": FORMAT_VERSION, **rollouts.metadata}
+    table = pa.table(columns, schema=pa.schema(fields, metadata={_METADATA: json.dumps(header).encode()}))
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_rollouts(path: str | Path) -> Rollouts:
+    """Read rollouts from a Parquet file.
+
+    Raises:
+        RolloutFileError: The file is missing, is no Parquet file, lacks a column, or holds a value that does not fit.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if not path.is_file():
+        raise RolloutFileError(f"{path}: there is no such file." if not path.exists() else f"{path} is not a file.")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise RolloutFileError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}).") from error
+    columns: dict[str, Any] = {}
+    for f in schema():
+        if f.name in table.column_names:
+            columns[_PLURAL.get(f.name, f.name)] = _column(path, table, f)
+        elif f.name not in _OPTIONAL:
+            raise RolloutFileError(
+                f"{path} has no column {f.name!r}; it has {', '.join(table.column_names) or 'none'}. "
+                "docs/rollouts.md lists the columns of a rollout file."
+            )
+    if table.num_rows == 0:
+        raise RolloutFileError(f"{path} holds no rows.")
+    try:
+        return Rollouts(**columns, metadata=_header(path, table))
+    except ValueError as error:
+        raise RolloutFileError(f"{path}: {error}") from error
+
+
+def _column(path: Path, table: "pa.Table", f: "pa.Field[Any]") -> list[Any]:
+    import pyarrow as pa
+
+    try:
+        column = table.column(f.name).cast(f.type)
+    except pa.ArrowException as error:
+        raise RolloutFileError(
+            f"{path}: column {f.name!r} has type {table.schema.field(f.name).type}; expected {f.type}."
+        ) from error
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise RolloutFileError(f"{path}: column {f.name!r}, row {row}, is null; expected {f.type}.")
+    if f.name in SIGNALS:
+        return [entry.values.to_numpy(zero_copy_only=False) for entry in column]
+    return cast("list[Any]", column.to_pylist())
+
+
+def _header(path: Path, table: "pa.Table") -> dict[str, Any]:
+    raw = (table.schema.metadata or {}).get(_METADATA)
+    header: dict[str, Any] = json.loads(raw) if raw else {}
+    version = header.pop("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise RolloutFileError(f"{path} has format version {version}; this release reads version {FORMAT_VERSION}.")
+    return header

@@ -1,0 +1,117 @@
+"""Rollouts: the responses with their text, tokens, signals and steps, ragged as they were sampled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from advantage_zoo.batch import RolloutBatch
+from advantage_zoo.estimator import no_arrays
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SIGNALS = ("logprobs", "ref_logprobs", "entropies")
+"""The per-token signals, in nats; see :class:`advantage_zoo.RolloutBatch`."""
+
+NO_STEP = -1
+"""``step_index`` of a token that belongs to no step."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rollouts:
+    """B responses, with per-token columns as ragged lists.
+
+    Args:
+        prompts: The prompt of each response, (B,).
+        texts: The text of each response, (B,).
+        tokens: The text of each token of each response.
+        token_ids: The ids of these tokens.
+        rewards: Outcome reward of each response, (B,).
+        groups: Which prompt each response answers, (B,); any integers, equal for equal prompts.
+        logprobs: Nats, of each emitted token under the sampling policy; ``None`` if unknown, as the next four.
+        ref_logprobs: Nats, of the same tokens under the reference policy.
+        entropies: Nats, of the sampling policy's next-token distributions.
+        response_mask: False on tokens that the policy did not emit (tool output); all True if ``None``.
+        step_index: Index of the reasoning step that each token belongs to, ``NO_STEP`` (-1) for none.
+        step_correct: Whether each step is right, one entry a step, ``None`` where the task can't tell.
+        metadata: Where the rollouts come from, as JSON values: model, seeds, versions, accuracy.
+    """
+
+    prompts: Sequence[str]
+    texts: Sequence[str]
+    tokens: Sequence[Sequence[str]]
+    token_ids: Sequence[Sequence[int]]
+    rewards: Sequence[float]
+    groups: Sequence[int]
+    logprobs: "Sequence[NDArray[np.float32]] | None" = None
+    ref_logprobs: "Sequence[NDArray[np.float32]] | None" = None
+    entropies: "Sequence[NDArray[np.float32]] | None" = None
+    response_mask: Sequence[Sequence[bool]] | None = None
+    step_index: Sequence[Sequence[int]] | None = None
+    step_correct: Sequence[Sequence[bool | None]] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=no_arrays)
+
+    def __post_init__(self) -> None:
+        count = len(self.rewards)
+        for name in (
+            "prompts",
+            "texts",
+            "tokens",
+            "token_ids",
+            "groups",
+            *SIGNALS,
+            "response_mask",
+            "step_index",
+            "step_correct",
+        ):
+            column = getattr(self, name)
+            if column is None:
+                continue
+            if len(column) != count:
+                raise ValueError(f"{name} has {len(column)} rows; expected {count}, as rewards has.")
+            if name in ("prompts", "texts", "groups", "tokens", "step_correct"):
+                continue
+            for row, (entry, tokens) in enumerate(zip(column, self.tokens, strict=True)):
+                if len(entry) != len(tokens):
+                    raise ValueError(
+                        f"{name}, row {row}, has {len(entry)} entries; expected {len(tokens)}, one a token."
+                    )
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        if (self.step_index is None) != (self.step_correct is None):
+            raise ValueError("step_index and step_correct belong together; one of them is missing.")
+        for row, (index, correct) in enumerate(zip(self.step_index or (), self.step_correct or (), strict=True)):
+            wrong = [i for i in index if not NO_STEP <= i < len(correct)]
+            if wrong:
+                raise ValueError(
+                    f"step_index, row {row}, holds {wrong[0]}; expected -1 to {len(correct) - 1}, as "
+                    f"step_correct has {len(correct)} entries there."
+                )
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def batch(self) -> RolloutBatch:
+        """The rollouts as a padded NumPy batch: (B, T) with T the longest response, groups renumbered from 0."""
+        import numpy as np
+
+        rows = len(self)
+        width = max((len(tokens) for tokens in self.tokens), default=0)
+        _, group_ids = np.unique(np.asarray(self.groups), return_inverse=True)
+        mask = np.zeros((rows, width), dtype=bool)
+        signals: dict[str, Any] = {
+            name: np.zeros((rows, width), dtype=np.float32) for name in SIGNALS if getattr(self, name) is not None
+        }
+        for row, tokens in enumerate(self.tokens):
+            mask[row, : len(tokens)] = True if self.response_mask is None else np.asarray(self.response_mask[row], bool)
+            for name, padded in signals.items():
+                padded[row, : len(tokens)] = getattr(self, name)[row]
+        return RolloutBatch(
+            rewards=np.asarray(self.rewards, dtype=np.float64),
+            response_mask=mask,
+            group_ids=group_ids,
+            num_groups=int(group_ids.max()) + 1 if rows else None,
+            **signals,
+        )
