@@ -1,7 +1,7 @@
 """RolloutBatch: the one data type that flows through the house, and FlatBatch, the one form that estimators see.
 
-Notation: B sequences, T token slots, N flat tokens, G groups. A padded batch holds (B, T) token arrays, a packed one (N,)
-arrays with ``cu_seqlens`` (B + 1,).
+Notation: B sequences, T token slots, N flat tokens, G groups. A padded batch holds (B, T) token arrays, a packed one
+(N,) arrays with ``cu_seqlens`` (B + 1,).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -211,8 +211,7 @@ class FlatBatch:
 
     def group_sum(self, x: Array) -> Array:
         """(B,) to (G,): sum over the group's responses that have a valid token."""
-        present = self.xp.where(self.nonempty, x, self.xp.zeros_like(x))
-        return segment_sum(present, self.group_ids, self.num_groups)
+        return segment_sum(self.xp.where(self.nonempty, x, 0.0), self.group_ids, self.num_groups)
 
     @_once
     def group_sizes(self) -> Array:
@@ -249,7 +248,7 @@ def _check(batch: RolloutBatch) -> None:
             f"response_mask has shape {mask_shape}; expected (B, T) with B = {rows}, the length of rewards. "
             "For packed tokens use RolloutBatch.packed."
         )
-    if 0 in mask_shape:
+    if any(size == 0 for size in mask_shape):
         raise ValueError(f"response_mask has shape {mask_shape}; a batch holds at least one token slot.")
     if batch.cu_seqlens is not None:
         if len(mask_shape) != 1:
@@ -301,7 +300,7 @@ def _check_array(name: str, x: Any, rewards: Array) -> None:
 
 def register_with_jax() -> None:
     """Make the house's data types JAX pytrees, once, as soon as somebody else has imported JAX."""
-    global _jax_knows  # noqa: PLW0603 - JAX's own registry is global, too
+    global _jax_knows
     if not _jax_knows:
         _jax_knows = register_pytree(RolloutBatch, _flatten_batch, _unflatten_batch) and register_pytree(
             Advantages, lambda a: ((a.values, dict(a.diagnostics)), None), lambda _, c: Advantages(*c)

@@ -37,9 +37,9 @@ def compute_advantages(batch: RolloutBatch, which: str | Estimator, /, **params:
     Raises:
         LookupError: No estimator has this name.
         TypeError: A parameter is unknown.
-        ValueError: The batch lacks a field that the estimator needs, or a parameter is out of range. Where it can be read
-            without waiting for an accelerator, a reward that is not finite or a group id out of range is refused as well;
-            on an accelerator and under jit, call :func:`advantage_zoo.validate` first.
+        ValueError: The batch lacks a field that the estimator needs, or a parameter is out of range. Where values can
+            be read without waiting for an accelerator, a reward that is not finite or a group id out of range is
+            refused as well; on an accelerator and under jit, call :func:`advantage_zoo.validate` first.
     """
     register_with_jax()
     chosen = make_estimator(which, params)
@@ -63,5 +63,5 @@ def _finish(values: Array, batch: RolloutBatch, flat: FlatBatch, chosen: Estimat
     used = [x for x in (batch.get(name) for name in chosen.needs) if x is not None]
     dtype = float_dtype(batch.rewards, *used)
     limit = float(xp.finfo(dtype).max)
-    values = xp.where(flat.mask, xp.clip(values, -limit, limit), xp.zeros_like(values))
+    values = xp.where(flat.mask, xp.clip(values, -limit, limit), 0.0)
     return flat.unflatten(xp.astype(values, dtype))

@@ -5,7 +5,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from advantage_zoo.arrays.namespace import Array
 from advantage_zoo.suggestions import nearest
@@ -82,8 +82,8 @@ class Estimator(ABC):
     """Base of every estimator.
 
     A subclass is a ``@dataclass(frozen=True)`` whose fields, each made by :func:`param`, are its parameters. It names
-    itself in the class variables and computes in :meth:`compute`; masking, dtypes, devices, layouts and the checks of its
-    inputs are the framework's work.
+    itself in the class variables and computes in :meth:`compute`; masking, dtypes, devices, layouts and the checks of
+    its inputs are the framework's work.
 
     Raises:
         TypeError: A parameter is unknown or of the wrong type.
@@ -124,7 +124,7 @@ class Estimator(ABC):
 
 def _typed(cls: type[Estimator], f: "dataclasses.Field[Any]", value: Any) -> Any:
     """``value`` checked against the field's type and range."""
-    kind = type(f.default)
+    kind = cast("type[Any]", type(f.default))
     where = f"{cls.name}.{f.name}"
     if not isinstance(value, bool):  # NumPy's numbers and an int for a float are as good
         if kind is float and isinstance(value, numbers.Real):

@@ -1,8 +1,8 @@
 """Finds estimators by name: the built-in ones and those of plugins, through the same hook.
 
-Plugins are the entry points of group ``advantage_zoo``, loaded at the first look-up and never at import. Every estimator
-of a plugin answers to ``plugin:name``; it answers to plain ``name`` too, unless a built-in or another plugin has it.
-``ADVANTAGE_ZOO_PLUGINS`` chooses: ``none``, ``acme,other`` (only these) or ``-acme`` (all but this one).
+Plugins are the entry points of group ``advantage_zoo``, loaded at the first look-up and never at import. Every
+estimator of a plugin answers to ``plugin:name``; it answers to plain ``name`` too, unless a built-in or another plugin
+has it. ``ADVANTAGE_ZOO_PLUGINS`` chooses: ``none``, ``acme,other`` (only these) or ``-acme`` (all but this one).
 """
 
 import os
@@ -45,6 +45,10 @@ class Registry:
         """Enter the estimators of one plugin; a plain name is free, a built-in's, or clashes."""
         for cls in classes:
             qualified = f"{plugin}:{cls.name}"
+            if qualified in self.entries:
+                if self.entries[qualified].cls is not cls:
+                    self.problems[qualified] = "the plugin offers two estimators of this name; only the first is there."
+                continue
             if plugin != BUILTIN:
                 self.entries[qualified] = Entry(qualified, cls, plugin)
             holder = self.entries.get(cls.name)
@@ -163,6 +167,6 @@ def _checked(cls: Any) -> type[Estimator]:
         raise TypeError(f"{cls.__qualname__}.name is {name!r}; expected letters, digits and underscores")
     if not is_dataclass(cls) or "__dataclass_fields__" not in cls.__dict__ or not cls.__dataclass_params__.frozen:  # pyright: ignore
         raise TypeError(f"{cls.__qualname__} is not decorated with @dataclass(frozen=True)")
-    if isinstance(cls.needs, str) or not isinstance(cls.claims, frozenset):
+    if not all(isinstance(words, frozenset) for words in (cls.needs, cls.claims)):  # pyright: ignore
         raise TypeError(f"{cls.__qualname__}.needs and .claims are frozensets of names")
     return cls

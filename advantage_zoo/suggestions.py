@@ -4,8 +4,12 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'grpo'?"``-style clause for an unknown ``name``, empty if nothing known is near."""
+    """Clause such as ``" (did you mean 'grpo'?)"`` for an unknown ``name``; empty if nothing known is near."""
     import difflib  # only on the way to an error
 
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    candidates = list(known)
+    found = [
+        k for k in candidates if name.startswith(k) or k.startswith(name)
+    ]  # epsilon, eps: too far apart for a ratio
+    found = found or difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.5)
+    return f" (did you mean {max(found, key=len)!r}?)" if found and name else ""

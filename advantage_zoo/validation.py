@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from advantage_zoo.arrays.namespace import Array, is_floating, is_readable, namespace
@@ -20,8 +21,8 @@ def validate(batch: RolloutBatch) -> None:
 
     Raises:
         ValueError: A reward is not finite, a group id is out of range, ``cu_seqlens`` does not fit, a number at a valid
-            token is not finite, a log-probability is above 0 or an entropy below 0 by more than rounding. The message lists
-            the field, row, token and value of the first offenders.
+            token is not finite, a log-probability is above 0 or an entropy below 0 by more than rounding. The message
+            lists the field, row, token and value of the first offenders.
 
     Warns:
         RolloutWarning: A group has one response, or a response has no valid token. Both have a policy (the estimator's
@@ -65,7 +66,7 @@ def _refuse_broken(batch: RolloutBatch) -> None:
     if ends is not None:
         numbers = [int(i) for i in ends]
         tokens = batch.response_mask.shape[0]
-        if numbers[0] != 0 or numbers[-1] != tokens or any(b < a for a, b in zip(numbers, numbers[1:], strict=False)):
+        if numbers[0] != 0 or numbers[-1] != tokens or any(b < a for a, b in pairwise(numbers)):
             shown = numbers if len(numbers) < 8 else f"[{numbers[0]}, ..., {numbers[-1]}]"
             raise ValueError(
                 f"cu_seqlens is {shown}; expected numbers from 0 to {tokens}, the token count, never falling."
@@ -98,15 +99,15 @@ def _warn_of_waste(batch: RolloutBatch, flat: FlatBatch) -> None:
     empty = [int(i) for i in xp.nonzero(~flat.nonempty)[0]]
     if alone:
         warnings.warn(
-            f"{len(alone)} of {int(xp.sum(sizes > 0))} groups have one response (group {alone[0]} is the first): a response without "
-            "siblings has no group-relative advantage. Sample more responses a prompt, or check the group ids.",
+            f"{len(alone)} of {int(xp.sum(sizes > 0))} groups have one response (group {alone[0]} is the first), which "
+            "has no group-relative advantage. Sample more responses a prompt, or check the group ids.",
             RolloutWarning,
             stacklevel=3,
         )
     if empty:
         warnings.warn(
-            f"{len(empty)} of {flat.num_rows} responses have no valid token (row {empty[0]} is the first): they get zeros "
-            "and count in no baseline.",
+            f"{len(empty)} of {flat.num_rows} responses have no valid token (row {empty[0]} is the first): they get "
+            "zeros and count in no baseline.",
             RolloutWarning,
             stacklevel=3,
         )

@@ -1,8 +1,8 @@
 """Sums, maxima and running sums over segments of a flat array.
 
 ``segment_ids`` names the segment of each element and ``num_segments`` is a static count, so nothing here reads a value
-back from the device. Elements that should not count are the caller's to zero (``where(mask, x, 0)``, never ``x * mask``:
-padding may hold NaN).
+back from the device. Elements that should not count are the caller's to zero, by ``where(mask, x, 0)`` and never by
+``x * mask``: padding may hold NaN.
 """
 
 import sys
@@ -28,7 +28,7 @@ def segment_sum(x: Array, segment_ids: Array, num_segments: int) -> Array:
             return sys.modules["jax"].ops.segment_sum(x, segment_ids, num_segments)
         case _:
             member = segment_ids[None, :] == arange(num_segments, x)[:, None]  # (num_segments, N)
-            return xp.sum(xp.where(member, x[None, :], xp.zeros_like(x)[None, :]), axis=1)
+            return xp.sum(xp.where(member, x[None, :], 0.0), axis=1)
 
 
 def segment_max(x: Array, segment_ids: Array, num_segments: int) -> Array:
@@ -51,7 +51,7 @@ def segment_max(x: Array, segment_ids: Array, num_segments: int) -> Array:
             return sys.modules["jax"].ops.segment_max(x, segment_ids, num_segments)
         case _:
             member = segment_ids[None, :] == arange(num_segments, x)[:, None]  # (num_segments, N)
-            return xp.max(xp.where(member, x[None, :], xp.full_like(x, -xp.inf)[None, :]), axis=1)
+            return xp.max(xp.where(member, x[None, :], -xp.inf), axis=1)
 
 
 def segment_cumsum(x: Array, segment_ids: Array, width: int | None = None) -> Array:
@@ -68,13 +68,12 @@ def segment_cumsum(x: Array, segment_ids: Array, width: int | None = None) -> Ar
         # array_api_compat's own cumulative_sum warns under torch.compile
         sums = rows.cumsum(1) if library(x) == "torch" else xp.cumulative_sum(rows, axis=1)
         return xp.reshape(sums, (-1,))
-    # Ragged segments: doubling. After the step with offset d, element i holds the sum of its last 2d predecessors within
-    # its segment, so what a segment gets never depends on its neighbours, as differences of one long sum would.
+    # Ragged segments: doubling. After the step with offset d, element i holds the sum of its last 2d predecessors in
+    # its segment. What a segment gets never depends on its neighbours, as differences of one long running sum would.
     n = x.shape[0]
     offset = 1
     while offset < n:
         same = segment_ids[offset:] == segment_ids[:-offset]
-        step = xp.where(same, x[:-offset], xp.zeros_like(x[:-offset]))
-        x = xp.concat([x[:offset], x[offset:] + step])
+        x = xp.concat([x[:offset], x[offset:] + xp.where(same, x[:-offset], 0.0)])
         offset *= 2
     return x

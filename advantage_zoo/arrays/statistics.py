@@ -31,25 +31,21 @@ class Unit(NamedTuple):
 def unit(x: Array, segment_ids: Array, num_segments: int, valid: Array, ddof: int = 0) -> Unit:
     """Centre and scale the valid members of each segment; see the module's notes."""
     xp = namespace(x)
-    zero = xp.zeros_like(x)
-    low_fill = xp.full_like(x, -xp.inf)
-    largest = segment_max(xp.where(valid, x, low_fill), segment_ids, num_segments)
-    smallest = -segment_max(xp.where(valid, -x, low_fill), segment_ids, num_segments)
+    largest = segment_max(xp.where(valid, x, -xp.inf), segment_ids, num_segments)
+    smallest = -segment_max(xp.where(valid, -x, -xp.inf), segment_ids, num_segments)
     varies = largest > smallest
-    blank = xp.zeros_like(largest)
-    half_range = xp.where(varies, largest * 0.5 - smallest * 0.5, blank)
-    half_range = xp.where(half_range > 0, half_range, blank + 1)
-    pivot = xp.where(varies, largest, blank)
+    half_range = xp.where(varies, largest * 0.5 - smallest * 0.5, 1.0)
+    half_range = xp.where(half_range == 0, 1.0, half_range)  # the range may be too small to be halved
+    half_pivot = xp.where(varies, largest * 0.5, 0.0)
 
     inside = valid & xp.take(varies, segment_ids)
-    u = (x * 0.5 - xp.take(pivot, segment_ids) * 0.5) / xp.take(half_range, segment_ids)
-    u = xp.where(inside, u, zero)
-    count = segment_sum(xp.where(valid, zero + 1, zero), segment_ids, num_segments)
-    mean = segment_sum(u, segment_ids, num_segments) / xp.where(count > 0, count, blank + 1)
-    centred = xp.where(inside, u - xp.take(mean, segment_ids), zero)
-    freedom = count - ddof
+    u = (x * 0.5 - xp.take(half_pivot, segment_ids)) / xp.take(half_range, segment_ids)
+    u = xp.where(inside, u, 0.0)
+    count = segment_sum(xp.astype(valid, x.dtype), segment_ids, num_segments)
+    mean = segment_sum(u, segment_ids, num_segments) / xp.clip(count, 1, None)
+    centred = xp.where(inside, u - xp.take(mean, segment_ids), 0.0)
     squares = segment_sum(centred * centred, segment_ids, num_segments)
-    variance = xp.where(freedom > 0, squares / xp.where(freedom > 0, freedom, blank + 1), blank)
+    variance = xp.where(count > ddof, squares / xp.clip(count - ddof, 1, None), 0.0)
     return Unit(centred, xp.sqrt(variance), half_range, varies)
 
 
@@ -90,11 +86,10 @@ def standardise(
     u = unit(x, segment_ids, num_segments, valid, ddof)
     floor_in_range = floor * 0.5 / u.half_range
     spread = xp.where(u.std > floor_in_range, u.std, floor_in_range) + eps * 0.5 / u.half_range
-    spread = xp.take(xp.where(spread > 0, spread, xp.full_like(spread, xp.inf)), segment_ids)
+    spread = xp.take(xp.where(spread == 0, xp.inf, spread), segment_ids)
     if subtract_mean:
         return u.centred / spread
-    values = xp.where(valid, x, xp.zeros_like(x)) * 0.5 / xp.take(u.half_range, segment_ids)
-    return values / spread
+    return xp.where(valid, x * 0.5, 0.0) / xp.take(u.half_range, segment_ids) / spread
 
 
 def varies(x: Array, segment_ids: Array, num_segments: int, valid: Array) -> Array:
@@ -111,20 +106,20 @@ def sigmoid(x: Array) -> Array:
 
 def masked_mean(x: Array, valid: Array) -> Array:
     """Mean of ``x`` (N,) over its valid elements, a scalar; 0 if there are none."""
-    return ratio(namespace(x).where(valid, x, namespace(x).zeros_like(x)), namespace(x).astype(valid, x.dtype))
+    return ratio(namespace(x).where(valid, x, 0.0), namespace(x).astype(valid, x.dtype))
 
 
 def ratio(part: Array, whole: Array) -> Array:
     """``sum(part) / sum(whole)``, a scalar; 0 if the whole is 0. For shares, which are never worth a NaN."""
     xp = namespace(part)
     total = xp.sum(whole)
-    return xp.sum(part) / xp.where(total > 0, total, xp.ones_like(total))
+    return xp.sum(part) / xp.where(total == 0, 1.0, total)
 
 
 def top_share(x: Array, valid: Array, fraction: float) -> Array:
     """(N,) bool: the valid elements that are among the ``fraction`` (0 to 1] with the largest ``x``, ties included."""
     xp = namespace(x)
-    falling = -xp.sort(-xp.where(valid, x, xp.full_like(x, -xp.inf)))
+    falling = -xp.sort(-xp.where(valid, x, -xp.inf))
     count = xp.sum(xp.astype(valid, x.dtype))
     last = xp.astype(xp.ceil(count * fraction), index_dtype(x)) - 1
     last = xp.clip(last, 0, x.shape[0] - 1)
@@ -134,12 +129,11 @@ def top_share(x: Array, valid: Array, fraction: float) -> Array:
 def min_and_median_of_positive(x: Array) -> tuple[Array, Array]:
     """Smallest and median of the positive elements of ``x`` (S,), two scalars; 0 if there are none."""
     xp = namespace(x)
-    rising = xp.sort(xp.where(x > 0, x, xp.full_like(x, xp.inf)))
+    rising = xp.sort(xp.where(x > 0, x, xp.inf))
     count = xp.sum(xp.astype(x > 0, index_dtype(x)))
     ranks = xp.stack([count * 0, (count - 1) // 2, count // 2])
     smallest, lower, upper = xp.unstack(xp.take(rising, xp.clip(ranks, 0, x.shape[0] - 1)))
-    none = xp.zeros_like(smallest)
-    return xp.where(count > 0, smallest, none), xp.where(count > 0, (lower + upper) / 2, none)
+    return xp.where(count > 0, smallest, 0.0), xp.where(count > 0, (lower + upper) / 2, 0.0)
 
 
 def bucket_indices(progress: Array, num_buckets: int) -> Array:

@@ -2,9 +2,9 @@
 
 Yu et al., "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", arXiv:2503.14476.
 
-Its advantage (Eq. 9) is GRPO's. Of its four changes, dynamic sampling (Eq. 11) is the ``keep`` diagnostic here, overlong
-reward shaping (Eq. 13) is :class:`advantage_zoo.transforms.OverlongPenalty`; clip-higher (Eq. 10) and the token-mean
-(Eq. 12) are the loss's.
+Its advantage (Eq. 9) is GRPO's. Of its four changes, dynamic sampling (Eq. 11) is the ``keep`` diagnostic here,
+overlong reward shaping (Eq. 13) is :class:`advantage_zoo.transforms.OverlongPenalty`; clip-higher (Eq. 10) and the
+token-mean (Eq. 12) are the loss's.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from advantage_zoo.estimators.grpo import GRPO
 class DAPO(GRPO):
     """GRPO's advantage, and which responses dynamic sampling would keep.
 
-    Diagnostics: ``keep`` (B,) bool, True on the responses of groups with 0 < correct < G; ``kept_groups``, their share of
-    the groups. Correctness is that of the task reward: of ``extras["task_rewards"]`` where a transform has shaped
+    Diagnostics: ``keep`` (B,) bool, True on the responses of groups with 0 < correct < G; ``kept_groups``, their share
+    of the groups. Correctness is that of the task reward: of ``extras["task_rewards"]`` where a transform has shaped
     ``rewards`` (the overlong penalty makes an all-right group look mixed), else of ``rewards``.
     """
 

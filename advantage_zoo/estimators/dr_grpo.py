@@ -3,7 +3,8 @@
 Liu et al., "Understanding R1-Zero-Like Training: A Critical Perspective", arXiv:2503.20783, section 3.2.
 
 The method removes two divisions. The one by the group's standard deviation is this estimator. The one by the response's
-length belongs to the loss: it sums over tokens and divides by a constant (the token budget), see docs/estimators/dr_grpo.md.
+length belongs to the loss: it sums over tokens and divides by a constant (the token budget), see
+docs/estimators/dr_grpo.md.
 """
 
 from dataclasses import dataclass

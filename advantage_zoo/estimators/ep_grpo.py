@@ -1,9 +1,10 @@
 """EP-GRPO: Entropy-Progress Aligned Group Relative Policy Optimization with Implicit Process Guidance.
 
-Yu, Li, Zhao and Yang, arXiv:2605.04960; its predecessor by the same authors, ERPO, arXiv:2603.28204. No code was released.
+Yu, Li, Zhao and Yang, arXiv:2605.04960; its predecessor by the same authors, ERPO, arXiv:2603.28204. No code was
+released.
 
-What the paper leaves open is a parameter. One default departs from the literal reading: ``progress_floor``, without which
-the progress term can stop learning (docs/estimators/ep_grpo.md tells when, with the numbers).
+What the paper leaves open is a parameter. One default departs from the literal reading: ``progress_floor``, without
+which the progress term can stop learning (docs/estimators/ep_grpo.md tells when, with the numbers).
 """
 
 from dataclasses import dataclass
@@ -49,8 +50,9 @@ class EPGRPO(Estimator):
 
     Diagnostics, scalars: ``gate_top_entropy``, the mean gate on the 20 % of tokens with the highest entropy;
     ``zero_variance_groups``, the share of groups whose rewards are equal; ``progress_share``, the share of the summed
-    absolute advantage that the progress term brings; ``sign_flips``, the share of tokens whose sign is opposite to GRPO's;
-    ``bucket_tokens_min`` and ``bucket_tokens_median``, tokens in a bucket of a group, over the buckets that hold any.
+    absolute advantage that the progress term brings; ``sign_flips``, the share of tokens whose sign is opposite to
+    GRPO's; ``bucket_tokens_min`` and ``bucket_tokens_median``, tokens in a bucket of a group, over the buckets that
+    hold any.
     """
 
     name: ClassVar[str] = "ep_grpo"
@@ -60,7 +62,7 @@ class EPGRPO(Estimator):
         "2605.04960",
         "Eq. 18-26, Table I",
     )
-    claims: ClassVar[frozenset[str]] = frozenset({"SHIFT", "SCALE", "DEAD_GROUP_ALIVE", "REDUCES_TO"})
+    claims: ClassVar[frozenset[str]] = frozenset({"DEAD_GROUP_ALIVE", "REDUCES_TO"})
 
     eps: float = param(1e-6, ge=0, doc="Added to every standard deviation: of rewards, entropies (nats) and signals.")
     gate_temperature: float = param(5.0, ge=0, doc="Gamma, the gate's slope in standard deviations of entropy. Open.")
@@ -113,7 +115,7 @@ class EPGRPO(Estimator):
         return Terms(advantages, zero_variance, gate, buckets, outcome, weight * z)
 
     def gate(self, batch: FlatBatch) -> Array:
-        """``W_it = sigmoid(gate_temperature (H_it - mu) / (sigma + eps))``, (N,), in (0, 1) unless ``gate_mean_one``."""
+        """``W_it = sigmoid(gate_temperature (H_it - mu) / (sigma + eps))``, (N,); in (0, 1) but for gate_mean_one."""
         scopes = {
             "group": (batch.token_groups, batch.num_groups),
             "batch": (batch.row_ids * 0, 1),
@@ -125,7 +127,7 @@ class EPGRPO(Estimator):
             return gate
         xp = batch.xp
         tokens = xp.astype(batch.mask, gate.dtype)
-        total = segment_sum(xp.where(batch.mask, gate, xp.zeros_like(gate)), scope, count)
+        total = segment_sum(xp.where(batch.mask, gate, 0.0), scope, count)
         mean = total / xp.clip(segment_sum(tokens, scope, count), 1, None)
         return xp.where(batch.mask, gate / xp.take(mean, scope), gate)
 
@@ -140,18 +142,17 @@ class EPGRPO(Estimator):
     def diagnose(self, batch: FlatBatch, terms: Terms) -> dict[str, Array]:
         """The scalars that the class describes."""
         xp = batch.xp
-        zero = xp.zeros_like(terms.outcome)
+        tokens = xp.astype(batch.mask, terms.gate.dtype)
         equal = batch.group_sum(xp.astype(terms.zero_variance, batch.rewards.dtype)) > 0  # (G,)
         flips = (terms.outcome + terms.progress) * batch.to_tokens(xp.sign(terms.grpo)) < 0
-        outcome, process = (xp.where(batch.mask, xp.abs(term), zero) for term in (terms.outcome, terms.progress))
-        tokens = xp.astype(batch.mask, zero.dtype)
+        outcome, process = (xp.where(batch.mask, xp.abs(term), 0.0) for term in (terms.outcome, terms.progress))
         cells = segment_sum(tokens, terms.buckets, batch.num_groups * self.num_buckets)
         smallest, median = min_and_median_of_positive(cells)
         return {
             "gate_top_entropy": masked_mean(terms.gate, top_share(batch.entropies, batch.mask, 0.2)),
-            "zero_variance_groups": masked_mean(xp.astype(equal, zero.dtype), batch.group_sizes > 0),
+            "zero_variance_groups": masked_mean(xp.astype(equal, tokens.dtype), batch.group_sizes > 0),
             "progress_share": ratio(process, outcome + process),
-            "sign_flips": masked_mean(xp.astype(flips, zero.dtype), batch.mask),
+            "sign_flips": masked_mean(xp.astype(flips, tokens.dtype), batch.mask),
             "bucket_tokens_min": smallest,
             "bucket_tokens_median": median,
         }
@@ -167,4 +168,4 @@ def progress(batch: FlatBatch) -> Array:
     step = xp.where(total > 0, batch.entropies, xp.astype(batch.mask, batch.entropies.dtype))
     so_far = batch.row_cumsum(step)  # (N,)
     last = batch.to_tokens(batch.row_last(so_far))  # (N,) the running sum's own end, so that tau ends at exactly 1
-    return so_far / xp.where(last > 0, last, xp.ones_like(last))
+    return so_far / xp.where(last == 0, 1.0, last)

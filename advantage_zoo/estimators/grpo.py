@@ -52,7 +52,7 @@ def apply_singleton(policy: str, advantages: Array, batch: FlatBatch) -> Array:
     """``advantages`` (B,) with the policy for groups of one response.
 
     Raises:
-        ValueError: The policy is ``"raise"`` and a group has one response, or the group sizes cannot be read (under jit).
+        ValueError: The policy is ``"raise"`` and a group has one response, or its size cannot be read (under jit).
     """
     if policy == "zero":  # what the mean of one leaves
         return advantages

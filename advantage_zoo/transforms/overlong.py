@@ -8,13 +8,15 @@ from advantage_zoo.batch import FlatBatch, RolloutBatch
 
 @dataclass(frozen=True)
 class OverlongPenalty:
-    """Adds to the reward of a response of length |y| (valid tokens), with L_max and L_cache in tokens,
+    """Adds a penalty to the rewards of long responses.
+
+    For a response of length |y| (valid tokens), with L_max and L_cache in tokens, it is
 
         0                                          if |y| <= L_max - L_cache,
         ((L_max - L_cache) - |y|) / L_cache        if L_max - L_cache < |y| <= L_max,
         -1                                         if |y| > L_max,
 
-    each times ``weight``. The rewards before the penalty are kept as ``extras["task_rewards"]``: dynamic sampling asks
+    times ``weight``. The rewards before the penalty are kept as ``extras["task_rewards"]``: dynamic sampling asks
     whether a group's *task* rewards are mixed.
 
     Args:
