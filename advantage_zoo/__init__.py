@@ -18,6 +18,7 @@ from advantage_zoo import estimators, transforms
 from advantage_zoo.batch import RolloutBatch
 from advantage_zoo.compute import compute_advantages
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.flat import FlatBatch
 from advantage_zoo.hookspecs import hookimpl
 from advantage_zoo.registry import estimator, names
 from advantage_zoo.validation import RolloutWarning, validate
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Advantages",
     "Estimator",
+    "FlatBatch",
     "Paper",
     "RolloutBatch",
     "RolloutWarning",

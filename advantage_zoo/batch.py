@@ -1,25 +1,15 @@
-"""RolloutBatch: the one data type that flows through the house, and FlatBatch, the one form that estimators see.
+"""RolloutBatch: the one data type that flows through the house.
 
 Notation: B sequences, T token slots, N flat tokens, G groups. A padded batch holds (B, T) token arrays, a packed one
 (N,) arrays with ``cu_seqlens`` (B + 1,).
 """
 
-from collections.abc import Callable, Collection, Mapping
+import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from advantage_zoo.arrays.namespace import (
-    Array,
-    arange,
-    device,
-    is_floating,
-    library,
-    namespace,
-    register_pytree,
-    stop_gradient,
-    widen,
-)
-from advantage_zoo.arrays.segments import segment_cumsum, segment_sum
+from advantage_zoo.arrays.namespace import Array, device, library, namespace, register_pytree
 from advantage_zoo.estimator import Advantages, no_arrays
 
 TOKEN_FIELDS = ("logprobs", "ref_logprobs", "entropies", "token_rewards", "values")
@@ -76,8 +66,8 @@ class RolloutBatch:
 
     def __post_init__(self) -> None:
         _check(self)
-        if self.num_groups is None:
-            object.__setattr__(self, "num_groups", self.rewards.shape[0])
+        num_groups = self.rewards.shape[0] if self.num_groups is None else self.num_groups
+        object.__setattr__(self, "num_groups", int(num_groups))
         register_with_jax()
 
     @classmethod
@@ -102,138 +92,12 @@ class RolloutBatch:
         return getattr(self, name) if name in OPTIONAL_FIELDS else self.extras.get(name)
 
 
-class _once:  # noqa: N801 - used as a decorator
-    """Like functools.cached_property, which torch.compile cannot trace on Python 3.11 (it takes a lock)."""
-
-    def __init__(self, compute: Callable[[Any], Array]) -> None:
-        self.compute = compute
-        self.__doc__ = compute.__doc__
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Array:
-        value = self.compute(instance)
-        setattr(instance, self.compute.__name__, value)  # from now on the attribute is found before this descriptor
-        return value
-
-
-class FlatBatch:
-    """What an estimator sees: flat tokens, widened to at least float32, without gradient, exactly 0 where not valid.
-
-    Holds the fields that the estimator declared in ``needs``, each as an attribute of its name, and no others.
-
-    Attributes:
-        xp: Array API namespace.
-        rewards: (B,).
-        group_ids: (B,), with ``num_groups`` static.
-        mask: (N,) bool, the response mask.
-        nonempty: (B,) bool, the responses with at least one valid token. The others move nobody's baseline.
-        extras: Every extra array of the batch, token-shaped ones flat.
-    """
-
-    logprobs: Array
-    ref_logprobs: Array
-    entropies: Array
-    token_rewards: Array
-    values: Array
-    reward_components: Array
-    baseline_rewards: Array
-
-    def __init__(self, batch: RolloutBatch, needs: Collection[str] = ()) -> None:
-        xp = self.xp = namespace(batch.rewards)
-        self._batch = batch
-        self.rewards = widen(stop_gradient(batch.rewards))
-        self.group_ids = batch.group_ids
-        self.num_groups = int(batch.num_groups or 0)
-        self.num_rows = int(batch.rewards.shape[0])
-        self.mask = xp.reshape(batch.response_mask, (-1,))
-        self.extras = {name: self._flatten(x) for name, x in batch.extras.items()}
-        for name in needs:
-            x = batch.get(name)
-            if x is not None:
-                setattr(self, name, self.extras[name] if name in self.extras else self._flatten(x))
-        if batch.cu_seqlens is None:
-            self.nonempty = xp.any(batch.response_mask, axis=1)
-        else:
-            self.nonempty = self.lengths > 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in OPTIONAL_FIELDS:
-            raise AttributeError(name)
-        raise AttributeError(f"{name} was not handed over: name it in the estimator's needs.")
-
-    def _flatten(self, x: Array) -> Array:
-        if is_floating(x):
-            x = widen(stop_gradient(x))
-        if tuple(x.shape) != tuple(self._batch.response_mask.shape):
-            return x
-        x = self.xp.reshape(x, (-1,))
-        return self.xp.where(self.mask, x, self.xp.zeros_like(x))
-
-    @_once
-    def row_ids(self) -> Array:
-        """(N,) which response a token belongs to."""
-        xp, batch = self.xp, self._batch
-        if batch.cu_seqlens is None:
-            rows = arange(self.num_rows, self.rewards)[:, None]
-            return xp.reshape(xp.broadcast_to(rows, tuple(batch.response_mask.shape)), (-1,))
-        slots = arange(batch.response_mask.shape[0], self.rewards)
-        return xp.searchsorted(xp.astype(batch.cu_seqlens, slots.dtype)[1:], slots, side="right")
-
-    @_once
-    def token_groups(self) -> Array:
-        """(N,) which group a token belongs to."""
-        return self.to_tokens(self.group_ids)
-
-    @_once
-    def lengths(self) -> Array:
-        """(B,) number of valid tokens of each response, in the dtype of ``rewards``."""
-        return self.row_sum(self.xp.astype(self.mask, self.rewards.dtype))
-
-    def to_tokens(self, x: Array) -> Array:
-        """(B,) to (N,): each token gets its response's number."""
-        if self._batch.cu_seqlens is None:
-            shape = tuple(self._batch.response_mask.shape)
-            return self.xp.reshape(self.xp.broadcast_to(x[:, None], shape), (-1,))
-        return self.xp.take(x, self.row_ids)
-
-    def row_sum(self, x: Array) -> Array:
-        """(N,) to (B,): sum over each response."""
-        if self._batch.cu_seqlens is None:
-            return self.xp.sum(self.xp.reshape(x, tuple(self._batch.response_mask.shape)), axis=1)
-        return segment_sum(x, self.row_ids, self.num_rows)
-
-    def row_last(self, x: Array) -> Array:
-        """(N,) to (B,): what stands in each response's last slot, valid or not."""
-        batch = self._batch
-        if batch.cu_seqlens is None:
-            return self.xp.reshape(x, tuple(batch.response_mask.shape))[:, -1]
-        last = self.xp.clip(self.xp.astype(batch.cu_seqlens, self.row_ids.dtype)[1:] - 1, 0, None)
-        return self.xp.take(x, last)
-
-    def group_sum(self, x: Array) -> Array:
-        """(B,) to (G,): sum over the group's responses that have a valid token."""
-        return segment_sum(self.xp.where(self.nonempty, x, 0.0), self.group_ids, self.num_groups)
-
-    @_once
-    def group_sizes(self) -> Array:
-        """(G,) number of responses of each group that have a valid token, in the dtype of ``rewards``."""
-        return self.group_sum(self.xp.ones_like(self.rewards))
-
-    def row_cumsum(self, x: Array) -> Array:
-        """(N,) to (N,): running sum along each response, inclusive."""
-        width = self._batch.response_mask.shape[1] if self._batch.cu_seqlens is None else None
-        return segment_cumsum(x, self.row_ids, width)
-
-    def unflatten(self, x: Array) -> Array:
-        """(N,) to the shape of the batch's mask."""
-        return self.xp.reshape(x, tuple(self._batch.response_mask.shape))
-
-
 def _check(batch: RolloutBatch) -> None:
     """Metadata only: nothing here reads a value."""
     for name in ("rewards", "response_mask", "group_ids"):
         if getattr(batch, name) is None:
             raise TypeError(f"{name} is missing; every RolloutBatch needs rewards, response_mask and group_ids.")
-    namespace(batch.rewards)  # raises for what is not an array
+    _check_array("rewards", batch.rewards, batch.rewards)
     if len(batch.rewards.shape) != 1:
         raise ValueError(
             f"rewards has shape {tuple(batch.rewards.shape)}; expected (B,), one outcome reward a response."
@@ -269,8 +133,9 @@ def _check(batch: RolloutBatch) -> None:
         _check_array(f"extras[{name!r}]", x, batch.rewards)
         if len(x.shape) == 0 or (x.shape[0] != rows and tuple(x.shape) != mask_shape):
             raise ValueError(f"extras[{name!r}] has shape {tuple(x.shape)}; expected (B, ...) with B = {rows}.")
-    if batch.num_groups is not None and (type(batch.num_groups) is not int or batch.num_groups < 1):
-        raise ValueError(f"num_groups is {batch.num_groups!r}; expected a positive int, so that it is static.")
+    number = batch.num_groups
+    if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1):
+        raise ValueError(f"num_groups is {number!r}; expected a positive int, so that it is static.")
 
 
 def _check_field(
@@ -290,7 +155,7 @@ def _check_field(
 def _check_array(name: str, x: Any, rewards: Array) -> None:
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
         raise TypeError(
-            f"{name} is a {type(x).__name__}, not an array; pass a {library(rewards)} array, as rewards is."
+            f"{name} is a {type(x).__name__}, not an array; pass a NumPy, PyTorch or JAX array."
         )
     if library(x) != library(rewards):
         raise TypeError(f"{name} is a {library(x)} array and rewards a {library(rewards)} one; convert one of them.")

@@ -3,8 +3,9 @@
 from typing import Any
 
 from advantage_zoo.arrays.namespace import Array, float_dtype
-from advantage_zoo.batch import FlatBatch, RolloutBatch, register_with_jax
+from advantage_zoo.batch import RolloutBatch, register_with_jax
 from advantage_zoo.estimator import Advantages, Estimator
+from advantage_zoo.flat import FlatBatch
 from advantage_zoo.registry import estimator
 from advantage_zoo.validation import refuse_broken
 

@@ -11,7 +11,7 @@ from advantage_zoo.arrays.namespace import Array
 from advantage_zoo.suggestions import nearest
 
 if TYPE_CHECKING:
-    from advantage_zoo.batch import FlatBatch
+    from advantage_zoo.flat import FlatBatch
 
 
 @dataclass(frozen=True)

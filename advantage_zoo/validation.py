@@ -6,7 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 from advantage_zoo.arrays.namespace import Array, is_floating, is_readable, namespace
-from advantage_zoo.batch import OPTIONAL_FIELDS, FlatBatch, RolloutBatch
+from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
+from advantage_zoo.flat import FlatBatch
 
 _SHOWN = 3
 """How many offenders a message lists."""
@@ -49,7 +50,7 @@ def validate(batch: RolloutBatch) -> None:
 
 def refuse_broken(batch: RolloutBatch) -> None:
     """Refuse what would spoil a computation, where the values can be read without tracing or waiting for a device."""
-    if all(is_readable(x) for x in (batch.rewards, batch.group_ids)):
+    if all(is_readable(x) for x in (batch.rewards, batch.group_ids, batch.cu_seqlens) if x is not None):
         _refuse_broken(batch)
 
 

@@ -7,7 +7,7 @@ A library is recognised by the name of its arrays' module and imported only when
 import importlib
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -103,7 +103,11 @@ def float_dtype(*arrays: Array) -> Any:
     """Dtype that an advantage computed from ``arrays`` is returned in: their common floating dtype."""
     xp = namespace(arrays[0])
     floating = [x.dtype for x in arrays if is_floating(x)]
-    return xp.result_type(*floating) if floating else widen(arrays[0]).dtype
+    if not floating:
+        return widen(arrays[0]).dtype
+    # torch.compile cannot trace torch.result_type, which is what array_api_compat calls
+    promote = sys.modules["torch"].promote_types if library(arrays[0]) == "torch" else xp.result_type
+    return reduce(promote, floating)
 
 
 def stop_gradient(x: Array) -> Array:

@@ -53,7 +53,8 @@ def centre(x: Array, segment_ids: Array, num_segments: int, valid: Array) -> Arr
     """``x - mean`` of its segment, (N,); exactly 0 where a segment's valid members are equal, and where not valid."""
     xp = namespace(x)
     u = unit(x, segment_ids, num_segments, valid)
-    return u.centred * xp.take(u.half_range, segment_ids) * 2
+    largest = float(xp.finfo(x.dtype).max) * 0.5
+    return xp.clip(u.centred * xp.take(u.half_range, segment_ids), -largest, largest) * 2
 
 
 def standardise(
@@ -84,12 +85,12 @@ def standardise(
     """
     xp = namespace(x)
     u = unit(x, segment_ids, num_segments, valid, ddof)
-    floor_in_range = floor * 0.5 / u.half_range
-    spread = xp.where(u.std > floor_in_range, u.std, floor_in_range) + eps * 0.5 / u.half_range
-    spread = xp.take(xp.where(spread == 0, xp.inf, spread), segment_ids)
+    half_std = u.std * u.half_range
+    half_spread = xp.where(half_std > floor * 0.5, half_std, floor * 0.5) + eps * 0.5
+    half_spread = xp.where(half_spread == 0, xp.inf, half_spread)
     if subtract_mean:
-        return u.centred / spread
-    return xp.where(valid, x * 0.5, 0.0) / xp.take(u.half_range, segment_ids) / spread
+        return u.centred * xp.take(u.half_range / half_spread, segment_ids)
+    return xp.where(valid, x * 0.5, 0.0) / xp.take(half_spread, segment_ids)
 
 
 def varies(x: Array, segment_ids: Array, num_segments: int, valid: Array) -> Array:

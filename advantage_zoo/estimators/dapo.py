@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from advantage_zoo.arrays import masked_mean, widen
-from advantage_zoo.batch import FlatBatch
 from advantage_zoo.estimator import Advantages, Paper, param
 from advantage_zoo.estimators.grpo import GRPO
+from advantage_zoo.flat import FlatBatch
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from advantage_zoo.arrays import centre
-from advantage_zoo.batch import FlatBatch
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.flat import FlatBatch
 
 
 @dataclass(frozen=True)

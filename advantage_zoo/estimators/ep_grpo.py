@@ -22,9 +22,9 @@ from advantage_zoo.arrays import (
     top_share,
     varies,
 )
-from advantage_zoo.batch import FlatBatch
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.estimators.grpo import group_advantages
+from advantage_zoo.flat import FlatBatch
 
 
 class Terms(NamedTuple):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from advantage_zoo.arrays import Array, is_concrete, standardise
-from advantage_zoo.batch import FlatBatch
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.flat import FlatBatch
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from advantage_zoo.arrays.namespace import float_dtype
-from advantage_zoo.batch import FlatBatch, RolloutBatch
+from advantage_zoo.batch import RolloutBatch
+from advantage_zoo.flat import FlatBatch
 
 
 @dataclass(frozen=True)

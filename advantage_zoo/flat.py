@@ -1,0 +1,134 @@
+"""FlatBatch: the one form of a batch that estimators see, whatever its layout, dtype and library."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from advantage_zoo.arrays.namespace import Array, arange, is_floating, namespace, stop_gradient, widen
+from advantage_zoo.arrays.segments import segment_cumsum, segment_sum
+from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
+
+
+class _once:  # noqa: N801 - used as a decorator
+    """Like functools.cached_property, which torch.compile cannot trace on Python 3.11 (it takes a lock)."""
+
+    def __init__(self, compute: Callable[[Any], Array]) -> None:
+        self.compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Array:
+        value = self.compute(instance)
+        setattr(instance, self.compute.__name__, value)  # from now on the attribute is found before this descriptor
+        return value
+
+
+class FlatBatch:
+    """What an estimator sees: flat tokens, widened to at least float32, without gradient, exactly 0 where not valid.
+
+    Holds the fields that the estimator declared in ``needs``, each as an attribute of its name, and no others.
+
+    Attributes:
+        xp: Array API namespace.
+        rewards: (B,).
+        group_ids: (B,), with ``num_groups`` static.
+        mask: (N,) bool, the response mask.
+        nonempty: (B,) bool, the responses with at least one valid token. The others move nobody's baseline.
+        extras: Every extra array of the batch, token-shaped ones flat.
+    """
+
+    logprobs: Array
+    ref_logprobs: Array
+    entropies: Array
+    token_rewards: Array
+    values: Array
+    reward_components: Array
+    baseline_rewards: Array
+
+    def __init__(self, batch: RolloutBatch, needs: Collection[str] = ()) -> None:
+        xp = self.xp = namespace(batch.rewards)
+        self._batch = batch
+        self.rewards = widen(stop_gradient(batch.rewards))
+        self.group_ids = batch.group_ids
+        self.num_groups = int(batch.num_groups or 0)
+        self.num_rows = int(batch.rewards.shape[0])
+        self.mask = xp.reshape(batch.response_mask, (-1,))
+        self.extras = {name: self._flatten(x) for name, x in batch.extras.items()}
+        for name in needs:
+            x = batch.get(name)
+            if x is not None:
+                setattr(self, name, self.extras[name] if name in self.extras else self._flatten(x))
+        if batch.cu_seqlens is None:
+            self.nonempty = xp.any(batch.response_mask, axis=1)
+        else:
+            self.nonempty = self.lengths > 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in OPTIONAL_FIELDS:
+            raise AttributeError(name)
+        raise AttributeError(f"{name} was not handed over: name it in the estimator's needs.")
+
+    def _flatten(self, x: Array) -> Array:
+        if is_floating(x):
+            x = widen(stop_gradient(x))
+        if tuple(x.shape) != tuple(self._batch.response_mask.shape):
+            return x
+        x = self.xp.reshape(x, (-1,))
+        return self.xp.where(self.mask, x, self.xp.zeros_like(x))
+
+    @_once
+    def row_ids(self) -> Array:
+        """(N,) which response a token belongs to."""
+        xp, batch = self.xp, self._batch
+        if batch.cu_seqlens is None:
+            rows = arange(self.num_rows, self.rewards)[:, None]
+            return xp.reshape(xp.broadcast_to(rows, tuple(batch.response_mask.shape)), (-1,))
+        slots = arange(batch.response_mask.shape[0], self.rewards)
+        return xp.searchsorted(xp.astype(batch.cu_seqlens, slots.dtype)[1:], slots, side="right")
+
+    @_once
+    def token_groups(self) -> Array:
+        """(N,) which group a token belongs to."""
+        return self.to_tokens(self.group_ids)
+
+    @_once
+    def lengths(self) -> Array:
+        """(B,) number of valid tokens of each response, in the dtype of ``rewards``."""
+        return self.row_sum(self.xp.astype(self.mask, self.rewards.dtype))
+
+    def to_tokens(self, x: Array) -> Array:
+        """(B,) to (N,): each token gets its response's number."""
+        if self._batch.cu_seqlens is None:
+            shape = tuple(self._batch.response_mask.shape)
+            return self.xp.reshape(self.xp.broadcast_to(x[:, None], shape), (-1,))
+        return self.xp.take(x, self.row_ids)
+
+    def row_sum(self, x: Array) -> Array:
+        """(N,) to (B,): sum over each response."""
+        if self._batch.cu_seqlens is None:
+            return self.xp.sum(self.xp.reshape(x, tuple(self._batch.response_mask.shape)), axis=1)
+        return segment_sum(x, self.row_ids, self.num_rows)
+
+    def row_last(self, x: Array) -> Array:
+        """(N,) to (B,): what stands in each response's last slot, valid or not."""
+        batch = self._batch
+        if batch.cu_seqlens is None:
+            return self.xp.reshape(x, tuple(batch.response_mask.shape))[:, -1]
+        last = self.xp.clip(self.xp.astype(batch.cu_seqlens, self.row_ids.dtype)[1:] - 1, 0, None)
+        return self.xp.take(x, last)
+
+    def group_sum(self, x: Array) -> Array:
+        """(B,) to (G,): sum over the group's responses that have a valid token."""
+        return segment_sum(self.xp.where(self.nonempty, x, 0.0), self.group_ids, self.num_groups)
+
+    @_once
+    def group_sizes(self) -> Array:
+        """(G,) number of responses of each group that have a valid token, in the dtype of ``rewards``."""
+        return self.group_sum(self.xp.ones_like(self.rewards))
+
+    def row_cumsum(self, x: Array) -> Array:
+        """(N,) to (N,): running sum along each response, inclusive."""
+        width = self._batch.response_mask.shape[1] if self._batch.cu_seqlens is None else None
+        return segment_cumsum(x, self.row_ids, width)
+
+    def unflatten(self, x: Array) -> Array:
+        """(N,) to the shape of the batch's mask."""
+        return self.xp.reshape(x, tuple(self._batch.response_mask.shape))
