@@ -154,9 +154,7 @@ def _check_field(
 
 def _check_array(name: str, x: Any, rewards: Array) -> None:
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        raise TypeError(
-            f"{name} is a {type(x).__name__}, not an array; pass a NumPy, PyTorch or JAX array."
-        )
+        raise TypeError(f"{name} is a {type(x).__name__}, not an array; pass a NumPy, PyTorch or JAX array.")
     if library(x) != library(rewards):
         raise TypeError(f"{name} is a {library(x)} array and rewards a {library(rewards)} one; convert one of them.")
     if device(x) != device(rewards):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from advantage_zoo.arrays.namespace import Array, float_dtype
+from advantage_zoo.arrays.namespace import Array, float_dtype, is_readable
 from advantage_zoo.batch import RolloutBatch, register_with_jax
 from advantage_zoo.estimator import Advantages, Estimator
 from advantage_zoo.flat import FlatBatch
@@ -64,5 +64,8 @@ def _finish(values: Array, batch: RolloutBatch, flat: FlatBatch, chosen: Estimat
     used = [x for x in (batch.get(name) for name in chosen.needs) if x is not None]
     dtype = float_dtype(batch.rewards, *used)
     limit = float(xp.finfo(dtype).max)
-    values = xp.where(flat.mask, xp.clip(values, -limit, limit), 0.0)
+    values = xp.clip(values, -limit, limit)
+    if not is_readable(batch.rewards):  # refuse_broken could not look: the NaN stays with the response that brought it
+        values = xp.where(flat.to_tokens(flat.finite), values, xp.nan)
+    values = xp.where(flat.mask, values, 0.0)
     return flat.unflatten(xp.astype(values, dtype))

@@ -31,7 +31,10 @@ class FlatBatch:
         rewards: (B,).
         group_ids: (B,), with ``num_groups`` static.
         mask: (N,) bool, the response mask.
-        nonempty: (B,) bool, the responses with at least one valid token. The others move nobody's baseline.
+        nonempty: (B,) bool, the responses that count: with a valid token and a finite reward. The others move nobody's
+            baseline.
+        finite: (B,) bool, the responses whose reward is finite. Others are refused before they get here, where values
+            can be read; elsewhere their own advantages are NaN, and nobody else's.
         extras: Every extra array of the batch, token-shaped ones flat.
     """
 
@@ -46,7 +49,9 @@ class FlatBatch:
     def __init__(self, batch: RolloutBatch, needs: Collection[str] = ()) -> None:
         xp = self.xp = namespace(batch.rewards)
         self._batch = batch
-        self.rewards = widen(stop_gradient(batch.rewards))
+        rewards = widen(stop_gradient(batch.rewards))
+        self.finite = xp.isfinite(rewards)
+        self.rewards = xp.where(self.finite, rewards, 0.0)
         self.group_ids = batch.group_ids
         self.num_groups = int(batch.num_groups or 0)
         self.num_rows = int(batch.rewards.shape[0])
@@ -56,10 +61,8 @@ class FlatBatch:
             x = batch.get(name)
             if x is not None:
                 setattr(self, name, self.extras[name] if name in self.extras else self._flatten(x))
-        if batch.cu_seqlens is None:
-            self.nonempty = xp.any(batch.response_mask, axis=1)
-        else:
-            self.nonempty = self.lengths > 0
+        padded = batch.cu_seqlens is None
+        self.nonempty = self.finite & (xp.any(batch.response_mask, axis=1) if padded else self.lengths > 0)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in OPTIONAL_FIELDS:
