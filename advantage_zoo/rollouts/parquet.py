@@ -1,6 +1,11 @@
 """The Parquet schema of rollouts, and its reader and writer. docs/rollouts.md describes the columns."""
 
+# pyarrow comes without types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -41,8 +46,9 @@ def schema() -> "pa.Schema":
     )
 
 
-_PLURAL = {"prompt": "prompts", "text": "texts", "reward": "rewards", "group": "groups"}
-"""Columns are called after one response, fields after all."""
+def _plural(column: str) -> str:
+    """Columns are called after one response, fields after all."""
+    return {"prompt": "prompts", "text": "texts", "reward": "rewards", "group": "groups"}.get(column, column)
 
 
 def shipped_rollouts() -> Path:
@@ -55,11 +61,18 @@ def write_rollouts(rollouts: Rollouts, path: str | Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields = [f for f in schema() if getattr(rollouts, _PLURAL.get(f.name, f.name)) is not None]
-    columns = [pa.array(list(getattr(rollouts, _PLURAL.get(f.name, f.name))), type=f.type) for f in fields]
+    present = [(f, getattr(rollouts, _plural(str(f.name)))) for f in schema()]
+    present = [(f, column) for f, column in present if column is not None]
     header = {"format_version": FORMAT_VERSION, **rollouts.metadata}
-    table = pa.table(columns, schema=pa.schema(fields, metadata={_METADATA: json.dumps(header).encode()}))
-    pq.write_table(table, path, compression="zstd")
+    fields = pa.schema([f for f, _ in present], metadata={_METADATA: json.dumps(header).encode()})
+    table = pa.table([pa.array(list(column), type=f.type) for f, column in present], schema=fields)
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(table, unfinished, compression="zstd")
+        unfinished.replace(path)  # a reader sees the old file or the whole new one
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_rollouts(path: str | Path) -> Rollouts:
@@ -81,7 +94,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
     columns: dict[str, Any] = {}
     for f in schema():
         if f.name in table.column_names:
-            columns[_PLURAL.get(f.name, f.name)] = _column(path, table, f)
+            columns[_plural(str(f.name))] = _column(path, table, f)
         elif f.name not in _OPTIONAL:
             raise RolloutFileError(
                 f"{path} has no column {f.name!r}; it has {', '.join(table.column_names) or 'none'}. "
@@ -104,9 +117,11 @@ def _column(path: Path, table: "pa.Table", f: "pa.Field[Any]") -> list[Any]:
         raise RolloutFileError(
             f"{path}: column {f.name!r} has type {table.schema.field(f.name).type}; expected {f.type}."
         ) from error
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise RolloutFileError(f"{path}: column {f.name!r}, row {row}, is null; expected {f.type}.")
+    for row, entry in enumerate(column):
+        if not entry.is_valid:
+            raise RolloutFileError(f"{path}: column {f.name!r}, row {row}, is null; expected {f.type}.")
+        if pa.types.is_list(f.type) and f.name != "step_correct" and entry.values.null_count:
+            raise RolloutFileError(f"{path}: column {f.name!r}, row {row}, has an entry that is null.")
     if f.name in SIGNALS:
         return [entry.values.to_numpy(zero_copy_only=False) for entry in column]
     return cast("list[Any]", column.to_pylist())
@@ -114,7 +129,10 @@ def _column(path: Path, table: "pa.Table", f: "pa.Field[Any]") -> list[Any]:
 
 def _header(path: Path, table: "pa.Table") -> dict[str, Any]:
     raw = (table.schema.metadata or {}).get(_METADATA)
-    header: dict[str, Any] = json.loads(raw) if raw else {}
+    try:
+        header: dict[str, Any] = dict(json.loads(raw)) if raw else {}
+    except (ValueError, TypeError) as error:
+        raise RolloutFileError(f"{path}: the metadata under {_METADATA.decode()!r} is not a JSON object.") from error
     version = header.pop("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
         raise RolloutFileError(f"{path} has format version {version}; this release reads version {FORMAT_VERSION}.")

@@ -1,0 +1,15 @@
+"""Rollouts from any transformers causal language model: sample them, score them, write them.
+
+    from advantage_zoo_transformers import collect
+    rollouts = collect(model, ref_model, prompts, reward, group_size=8, tokenizer=tokenizer)
+
+Which distribution: log-probabilities and entropies are those of softmax(logits / temperature) over the whole
+vocabulary, as training frameworks define them. Sampling with ``top_p`` < 1 draws from that distribution's truncation,
+but is scored under the whole one: truncated, the reference would give most tokens a log-probability of minus infinity.
+"""
+
+from advantage_zoo_transformers.disk import collect_from_disk
+from advantage_zoo_transformers.sampling import Step, Verdict, collect
+from advantage_zoo_transformers.scoring import Scores, score
+
+__all__ = ["Scores", "Step", "Verdict", "collect", "collect_from_disk", "score"]

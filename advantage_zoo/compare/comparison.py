@@ -1,0 +1,135 @@
+"""Several estimators on the same rollouts."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advantage_zoo.batch import OPTIONAL_FIELDS
+from advantage_zoo.compare.metrics import Metrics, agreement, measure
+from advantage_zoo.compute import compute_advantages
+from advantage_zoo.estimator import Estimator
+from advantage_zoo.rollouts import Rollouts
+
+
+class ComparisonError(ValueError):
+    """An estimator cannot be run on these rollouts; the message says which and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one estimator did.
+
+    Args:
+        key: What the user typed, ``plugin:name`` included.
+        estimator: The instance, with its parameters.
+        values: (B, T) advantages.
+        metrics: Its numbers.
+        diagnostics: Its own scalars; arrays with one entry a response are left to the Python API.
+    """
+
+    key: str
+    estimator: Estimator
+    values: NDArray[np.float64]
+    metrics: Metrics
+    diagnostics: dict[str, float]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameters by name."""
+        return dataclasses.asdict(self.estimator)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Results of several estimators on the same rollouts, and how much they agree.
+
+    Args:
+        rollouts: The rollouts.
+        threshold: A response is successful if its reward is above this.
+        results: One for each estimator.
+        cosine: Pairwise cosine of the advantages over valid tokens; ``None`` with an estimator that gave only zeros.
+        sign: Pairwise share of valid tokens on which the signs are equal.
+    """
+
+    rollouts: Rollouts
+    threshold: float
+    results: Sequence[Result]
+    cosine: list[list[float | None]]
+    sign: list[list[float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: numbers are finite or null."""
+        return {
+            "rollouts": {
+                "responses": len(self.rollouts),
+                "groups": len(set(self.rollouts.groups)),
+                "tokens": sum(len(tokens) for tokens in self.rollouts.tokens),
+                "metadata": dict(self.rollouts.metadata),
+            },
+            "threshold": self.threshold,
+            "estimators": [
+                {
+                    "name": result.key,
+                    "parameters": result.parameters,
+                    "metrics": result.metrics.to_dict(),
+                    "diagnostics": {k: v if np.isfinite(v) else None for k, v in result.diagnostics.items()},
+                }
+                for result in self.results
+            ],
+            "agreement": {
+                "names": [result.key for result in self.results],
+                "cosine": self.cosine,
+                "sign": self.sign,
+            },
+        }
+
+
+def missing_inputs(rollouts: Rollouts, needs: Iterable[str]) -> list[str]:
+    """The fields among ``needs`` that these rollouts do not have."""
+    return sorted(name for name in needs if getattr(rollouts, name, None) is None)
+
+
+def never_in_a_file(needs: Iterable[str]) -> list[str]:
+    """The fields among ``needs`` that no rollout file has a column for."""
+    columns = {f.name for f in dataclasses.fields(Rollouts)} & set(OPTIONAL_FIELDS)
+    return sorted(set(needs) - columns)
+
+
+def compare(
+    rollouts: Rollouts,
+    estimators: Sequence[tuple[str, Estimator]],
+    *,
+    threshold: float = 0.5,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Comparison:
+    """Run estimators on the same rollouts and measure what each one does.
+
+    Args:
+        rollouts: The rollouts.
+        estimators: (key, instance) pairs, in the order of the tables.
+        threshold: A response is successful if its reward is above this.
+        advance: Called with 1 after each estimator, for a progress bar.
+
+    Raises:
+        ComparisonError: An estimator lacks an input, or failed.
+    """
+    batch = rollouts.batch()
+    results: list[Result] = []
+    for key, chosen in estimators:
+        missing = missing_inputs(rollouts, chosen.needs)
+        if missing:
+            raise ComparisonError(f"{key} needs {' and '.join(missing)}, which the rollouts do not have.")
+        try:
+            advantages = compute_advantages(batch, chosen)
+        except Exception as error:  # a plugin may raise anything; it must not take the others' tables down unexplained
+            raise ComparisonError(f"{key} failed on these rollouts ({type(error).__name__}: {error})") from error
+        values = np.asarray(advantages.values, dtype=np.float64)
+        scalars = {k: float(np.asarray(v)) for k, v in advantages.diagnostics.items() if np.asarray(v).ndim == 0}
+        results.append(Result(key, chosen, values, measure(values, rollouts, batch, threshold), scalars))
+        advance(1)
+    cosine, sign = agreement([result.values for result in results], np.asarray(batch.response_mask))
+    return Comparison(rollouts, threshold, results, cosine, sign)
