@@ -111,6 +111,11 @@ class Estimator(ABC):
         What stands at masked tokens does not matter; the fields of ``batch`` are widened and carry no gradient.
         """
 
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether one group's advantages depend on other groups, as those of batch normalisation do."""
+        return False
+
     @classmethod
     def create(cls, **params: Any) -> "Estimator":
         """Make one from parameters by name; an unknown name raises and tells the nearest."""

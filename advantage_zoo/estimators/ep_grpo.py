@@ -85,6 +85,11 @@ class EPGRPO(Estimator):
         1.0, ge=0, doc="Floor under a bucket's deviation, in nats of log-ratio. Ours; 0 is the paper's literal z-score."
     )
 
+    @property
+    def batch_statistics(self) -> bool:
+        """Only where the gate's scope is the batch."""
+        return self.gate_scope == "batch"
+
     def compute(self, batch: FlatBatch) -> Advantages:
         """Eq. 26 on every token."""
         terms = self.terms(batch)

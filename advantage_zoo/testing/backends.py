@@ -1,114 +1,122 @@
-"""The array libraries under test, and how a NumPy batch becomes one of theirs."""
+"""The array libraries under test, each as a way in from NumPy and a way back."""
 
-import dataclasses
-import importlib
 import importlib.util
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advantage_zoo.arrays.namespace import Array
+from advantage_zoo.arrays import Array
 from advantage_zoo.batch import RolloutBatch
+
+WIDE = ("float64", "float32")
+ALL = (*WIDE, "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Backend:
-    """An array library under test.
+    """An array library.
 
     Args:
-        name: What ``ADVANTAGE_ZOO_TEST_BACKENDS`` calls it.
-        module: What must be importable.
-        dtypes: Names of its floating dtypes.
-        asarray: NumPy array, and the name of a dtype for floating ones, to its array.
-        to_numpy: Its array to NumPy, half precision widened.
+        name: ``"numpy"``, ``"torch"``, ``"jax"`` or ``"strict"`` (array-api-strict); ``"readonly"`` for NumPy arrays
+            that cannot be written to.
+        dtypes: Names of the floating dtypes that it has.
+        asarray: NumPy array and dtype's name (``None`` to keep it) to the library's array, always a copy.
+        asnumpy: The library's array to NumPy, narrow floats widened.
+        precise: Context in which float64 is float64 (JAX needs one).
     """
 
     name: str
-    module: str
     dtypes: tuple[str, ...]
-    asarray: Callable[[NDArray[Any], str], Array]
-    to_numpy: Callable[[Array], NDArray[Any]]
+    asarray: Callable[[NDArray[Any], str | None], Array]
+    asnumpy: Callable[[Array], NDArray[Any]]
+    precise: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def batch(self, batch: RolloutBatch, dtype: str = "float64") -> RolloutBatch:
+        """A NumPy batch in this library, its floating fields in ``dtype``."""
+        return convert(batch, lambda x: self.asarray(x, dtype if np.issubdtype(x.dtype, np.floating) else None))
 
 
-def _numpy(x: NDArray[Any], dtype: str) -> Array:
-    return x.astype(dtype) if x.dtype.kind == "f" else x.copy()
+def convert(batch: RolloutBatch, function: Callable[[Array], Array]) -> RolloutBatch:
+    """The batch with ``function`` applied to each of its arrays."""
+    changes: dict[str, Any] = {"extras": {name: function(x) for name, x in batch.extras.items()}}
+    for f in fields(batch):
+        if f.name not in ("num_groups", "extras") and getattr(batch, f.name) is not None:
+            changes[f.name] = function(getattr(batch, f.name))
+    return replace(batch, **changes)
 
 
-def _read_only(x: NDArray[Any], dtype: str) -> Array:
-    out = _numpy(x, dtype)
-    out.setflags(write=False)
-    return out
+def _numpy() -> Backend:
+    return Backend("numpy", (*WIDE, "float16"), lambda x, dtype: np.array(x, dtype=dtype), np.asarray)
 
 
-def _torch(x: NDArray[Any], dtype: str) -> Array:
-    torch = importlib.import_module("torch")
-    out = torch.from_numpy(np.ascontiguousarray(x).copy())
-    return out.to(getattr(torch, dtype)) if x.dtype.kind == "f" else out
+def _readonly() -> Backend:
+    def asarray(x: NDArray[Any], dtype: str | None) -> Array:
+        x = np.array(x, dtype=dtype)
+        x.setflags(write=False)
+        return x
+
+    return replace(_numpy(), name="readonly", asarray=asarray)
 
 
-def _jax(x: NDArray[Any], dtype: str) -> Array:
-    jax = importlib.import_module("jax")
-    if x.dtype.kind == "f":
-        return jax.numpy.asarray(x.astype(np.float64 if dtype == "float64" else np.float32)).astype(dtype)
-    return jax.numpy.asarray(x if x.dtype.kind == "b" else x.astype(np.int32))
+def _torch() -> Backend:
+    torch: Any = importlib.import_module("torch")
+
+    def asarray(x: NDArray[Any], dtype: str | None) -> Array:
+        return torch.tensor(np.array(x), dtype=dtype and getattr(torch, dtype))
+
+    def asnumpy(x: Array) -> NDArray[Any]:
+        return (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).detach().numpy()
+
+    return Backend("torch", ALL, asarray, asnumpy)
 
 
-def _strict(x: NDArray[Any], dtype: str) -> Array:
-    strict = importlib.import_module("array_api_strict")
-    return strict.asarray(x.astype(dtype) if x.dtype.kind == "f" else x)
+def _jax() -> Backend:
+    jax: Any = importlib.import_module("jax")
+    importlib.import_module("jax.experimental")
+
+    def asnumpy(x: Array) -> NDArray[Any]:
+        return np.asarray(x.astype("float32") if str(x.dtype) in ("bfloat16", "float16") else x)
+
+    def precise() -> AbstractContextManager[Any]:
+        return jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64()
+
+    return Backend("jax", ALL, lambda x, dtype: jax.numpy.array(x, dtype=dtype), asnumpy, precise)
 
 
-def _torch_to_numpy(x: Array) -> NDArray[Any]:
-    return x.double().numpy() if x.is_floating_point() else x.numpy()
+def _strict() -> Backend:
+    strict: Any = importlib.import_module("array_api_strict")
+
+    def asarray(x: NDArray[Any], dtype: str | None) -> Array:
+        return strict.asarray(np.array(x, dtype=dtype))
+
+    return Backend("strict", WIDE, asarray, np.from_dlpack)
 
 
-def _jax_to_numpy(x: Array) -> NDArray[Any]:
-    out = np.asarray(x)
-    return out if out.dtype.kind in "bi" else out.astype(np.float64)
-
-
-_HALF = ("float64", "float32", "float16")
-BACKENDS: dict[str, Backend] = {
-    backend.name: backend
-    for backend in (
-        Backend("numpy", "numpy", _HALF, _numpy, np.asarray),
-        Backend("readonly", "numpy", _HALF, _read_only, np.asarray),
-        Backend("torch", "torch", (*_HALF, "bfloat16"), _torch, _torch_to_numpy),
-        Backend("jax", "jax", (*_HALF, "bfloat16"), _jax, _jax_to_numpy),
-        Backend("strict", "array_api_strict", ("float64", "float32"), _strict, np.from_dlpack),
-    )
+_MAKE: dict[str, tuple[str, Callable[[], Backend]]] = {
+    "numpy": ("numpy", _numpy),
+    "readonly": ("numpy", _readonly),
+    "torch": ("torch", _torch),
+    "jax": ("jax", _jax),
+    "strict": ("array_api_strict", _strict),
 }
-"""By name. JAX has float64 only with ``jax_enable_x64``."""
 
 
-def available(names: Iterable[str] | None = None) -> list[Backend]:
-    """The named backends, or all whose library is installed.
+def backend(name: str) -> Backend:
+    """The backend called ``name``.
 
     Raises:
-        LookupError: A name is unknown, or its library is not installed: a check that was asked for is not skipped.
+        LookupError: There is none of this name.
+        ImportError: Its library is not installed.
     """
-    if names is None:
-        return [backend for backend in BACKENDS.values() if importlib.util.find_spec(backend.module)]
-    chosen: list[Backend] = []
-    for name in names:
-        if name not in BACKENDS:
-            raise LookupError(f"No backend is called {name!r}; there are {', '.join(BACKENDS)}.")
-        if not importlib.util.find_spec(BACKENDS[name].module):
-            raise LookupError(f"Backend {name!r} needs {BACKENDS[name].module}, which is not installed.")
-        chosen.append(BACKENDS[name])
-    return chosen
+    if name not in _MAKE:
+        raise LookupError(f"No backend is called {name!r}; there are {', '.join(_MAKE)}.")
+    return _MAKE[name][1]()
 
 
-def convert(batch: RolloutBatch, backend: Backend, dtype: str = "float64") -> RolloutBatch:
-    """A NumPy batch as one of ``backend``, its floating fields in ``dtype``."""
-    fields: dict[str, Any] = {}
-    for f in dataclasses.fields(batch):
-        value = getattr(batch, f.name)
-        if isinstance(value, np.ndarray):
-            value = backend.asarray(value, dtype)
-        fields[f.name] = value
-    fields["extras"] = {name: backend.asarray(x, dtype) for name, x in batch.extras.items()}
-    return RolloutBatch(**fields)
+def installed() -> tuple[str, ...]:
+    """Names of the backends whose library is installed."""
+    return tuple(name for name, (module, _) in _MAKE.items() if importlib.util.find_spec(module) is not None)

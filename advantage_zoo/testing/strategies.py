@@ -1,9 +1,5 @@
-"""Rollouts as they occur, for Hypothesis: ragged, holed, unequal, tied, collapsed, shuffled, with rubbish in the padding.
+"""Hypothesis strategy of rollouts: what batches look like when nobody has tidied them."""
 
-Drawn as NumPy float64 and converted afterwards (advantage_zoo.testing.convert); drawing through JAX is many times slower.
-"""
-
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,97 +8,91 @@ from numpy.typing import NDArray
 
 from advantage_zoo.batch import RolloutBatch
 
-REWARDS: dict[str, Callable[[np.random.Generator, int], NDArray[Any]]] = {
-    "binary": lambda rng, n: rng.integers(0, 2, n).astype(float),
-    "eighths": lambda rng, n: rng.integers(-16, 17, n) / 8,
-    "ones": lambda rng, n: np.ones(n),
-    "zeros": lambda rng, n: np.zeros(n),
-    "equal": lambda rng, n: np.full(n, rng.random()),
-}
-ENTROPIES: dict[str, Callable[[np.random.Generator, tuple[int, int]], NDArray[Any]]] = {
-    "continuous": lambda rng, shape: rng.gamma(0.7, 1.0, shape),
-    "tied": lambda rng, shape: rng.integers(0, 3, shape) / 10,
-    "equal": lambda rng, shape: np.full(shape, 0.1),
-    "zero": lambda rng, shape: np.zeros(shape),
-}
-_RUBBISH = (0.0, np.nan, np.inf, -np.inf, 1e9)
+JUNK = (0.0, float("nan"), float("inf"), float("-inf"), 1e9)
+"""What stands in masked slots."""
+
+DEAD = (0.0, 1.0, 0.5, 0.81593, -3.3, 1 / 3)
+"""Rewards of a group whose responses are all rewarded alike."""
 
 
 @st.composite
-def rollouts(draw: st.DrawFn, *, rewards: tuple[str, ...] = tuple(REWARDS), max_tokens: int = 8) -> RolloutBatch:
-    """A padded NumPy batch in float64 with all three signals.
+def rollouts(
+    draw: st.DrawFn,
+    *,
+    rows: int | None = None,
+    tokens: int | None = None,
+    num_groups: int | None = None,
+    max_rows: int = 7,
+    max_tokens: int = 6,
+) -> RolloutBatch:
+    """Padded NumPy batches, float64, with every optional field.
+
+    Ragged and empty responses, holes in the mask, anything in masked slots, rows in any order, groups of one and of
+    unequal sizes, ids without responses, dead groups, 0/1 and continuous rewards and ones far from 0, equal and zero
+    entropies, a policy equal to its reference. Log-probabilities are multiples of 1/64 and entropies of 1/1000, so that
+    differences are exact in float32, and cumulative entropies stand on a bucket's edge or clear of it.
 
     Args:
-        draw: Hypothesis'.
-        rewards: Kinds of rewards that a group may have, of ``REWARDS``.
-        max_tokens: Largest T.
+        rows: Number of responses; drawn up to ``max_rows`` if not given.
+        tokens: Number of token slots; drawn up to ``max_tokens`` if not given.
+        num_groups: Static number of groups; drawn if not given.
+        max_rows: Largest number of responses.
+        max_tokens: Largest number of token slots.
     """
-    sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
-    width = draw(st.integers(1, max_tokens))
-    kinds = draw(st.lists(st.sampled_from(rewards), min_size=len(sizes), max_size=len(sizes)))
-    entropy = draw(st.sampled_from(tuple(ENTROPIES)))
-    moved = draw(st.booleans())
-    holes, empties = draw(st.booleans()), draw(st.booleans())
-    spare_groups = draw(st.integers(0, 2))
-    rubbish = draw(st.sampled_from(_RUBBISH))
-    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
-    return make_batch(rng, sizes, width, kinds, entropy, moved, holes, empties, spare_groups, rubbish)
-
-
-def make_batch(
-    rng: np.random.Generator,
-    sizes: list[int],
-    width: int,
-    kinds: list[str],
-    entropy: str = "continuous",
-    moved: bool = True,
-    holes: bool = True,
-    empties: bool = False,
-    spare_groups: int = 0,
-    rubbish: float = np.nan,
-) -> RolloutBatch:
-    """The batch that the drawn choices describe; ``moved`` is whether the policy has left its reference."""
-    rows = sum(sizes)
-    shape = (rows, width)
-    reward = np.concatenate([REWARDS[kind](rng, size) for kind, size in zip(kinds, sizes, strict=True)])
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    lengths = rng.integers(0 if empties else 1, width + 1, rows)
-    mask = np.arange(width)[None, :] < lengths[:, None]
-    if holes:
-        mask &= rng.random(shape) < 0.8
-        if not empties:
-            mask[:, 0] = True  # else a response may lose its only token to a hole
-    order = rng.permutation(rows)
-    labels = rng.permutation(len(sizes) + spare_groups)
-    logprobs = -rng.gamma(0.7, 1.0, shape)
-    signals = {
-        "entropies": ENTROPIES[entropy](rng, shape),
-        "logprobs": logprobs,
-        "ref_logprobs": np.minimum(logprobs + rng.normal(0, 0.5, shape), 0.0) if moved else logprobs.copy(),
-    }
+    b = rows or draw(st.integers(1, max_rows))
+    t = tokens or draw(st.integers(1, max_tokens))
+    used = min(num_groups or b, draw(st.integers(1, b)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    group_ids = np.array(draw(st.lists(st.integers(0, used - 1), min_size=b, max_size=b)))
+    lengths = np.array(draw(st.lists(st.integers(0, t) | st.just(t), min_size=b, max_size=b)))
+    mask: NDArray[Any] = np.arange(t) < lengths[:, None]
+    if draw(st.booleans()):
+        mask &= rng.random((b, t)) < 0.7
+    entropies = draw(st.sampled_from([_random_entropies, _equal_entropies, _some_zero]))(rng, b, t)
+    logprobs = -rng.integers(0, 64 * 8, (b, t)) / 64
+    shift = rng.integers(-64, 64, (b, t)) / 64
+    ref_logprobs = np.minimum(logprobs + shift, 0.0) if draw(st.integers(0, 3)) else logprobs.copy()
+    junk = draw(st.sampled_from(JUNK))
+    rewards = _rewards(draw, rng, group_ids, used)
     return RolloutBatch(
-        rewards=reward[order],
+        rewards=rewards,
         response_mask=mask,
-        group_ids=labels[groups[order]],
-        num_groups=len(labels),
-        **{name: np.where(mask, x, rubbish) for name, x in signals.items()},
+        group_ids=group_ids,
+        num_groups=num_groups or used + draw(st.sampled_from([0, 0, 2])),
+        logprobs=np.where(mask, logprobs, junk),
+        ref_logprobs=np.where(mask, ref_logprobs, junk),
+        entropies=np.where(mask, entropies, junk),
+        token_rewards=np.where(mask, rng.integers(-64, 64, (b, t)) / 64, junk),
+        values=np.where(mask, rng.integers(-64, 64, (b, t)) / 64, junk),
+        reward_components=np.stack([rewards, rng.integers(0, 2, b).astype(float)], axis=1),
+        baseline_rewards=rng.integers(0, 2, b).astype(float),
     )
 
 
-def example_batches(count: int = 40, seed: int = 0, **fixed: Any) -> Iterator[RolloutBatch]:
-    """The same kinds of batches without Hypothesis, always the same ones: for slow backends and broken estimators."""
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        sizes = [int(n) for n in rng.integers(1, 6, rng.integers(1, 5))]
-        choices: dict[str, Any] = {
-            "width": int(rng.integers(1, 13)),
-            "kinds": [str(kind) for kind in rng.choice(list(REWARDS), len(sizes), p=[0.5, 0.3, 0.06, 0.06, 0.08])],
-            "entropy": str(rng.choice(list(ENTROPIES), p=[0.7, 0.1, 0.1, 0.1])),
-            "moved": bool(rng.random() < 0.85),
-            "holes": bool(rng.random() < 0.5),
-            "empties": bool(rng.random() < 0.3),
-            "spare_groups": int(rng.integers(0, 3)),
-            "rubbish": float(rng.choice(_RUBBISH)),
-            **fixed,
-        }
-        yield make_batch(rng, sizes, **choices)
+def _rewards(draw: st.DrawFn, rng: np.random.Generator, group_ids: NDArray[Any], used: int) -> NDArray[Any]:
+    rewards = np.zeros(len(group_ids))
+    for group in range(used):
+        member = group_ids == group
+        count = int(member.sum())
+        match draw(st.sampled_from(["binary", "real", "dead", "offset"])):
+            case "binary":
+                rewards[member] = rng.integers(0, 2, count)
+            case "real":
+                rewards[member] = rng.integers(-3000, 3000, count) / 1000
+            case "dead":
+                rewards[member] = draw(st.sampled_from(DEAD))
+            case _:
+                rewards[member] = 1000 + rng.integers(0, 8, count) / 8
+    return rewards
+
+
+def _random_entropies(rng: np.random.Generator, b: int, t: int) -> NDArray[Any]:
+    return rng.integers(0, 3000, (b, t)) / 1000
+
+
+def _equal_entropies(rng: np.random.Generator, b: int, t: int) -> NDArray[Any]:
+    return np.full((b, t), rng.choice([0.1, 0.7, 1.0]))
+
+
+def _some_zero(rng: np.random.Generator, b: int, t: int) -> NDArray[Any]:
+    return _random_entropies(rng, b, t) * (rng.random((b, 1)) < 0.5)
