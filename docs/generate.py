@@ -1,0 +1,134 @@
+"""Writes the generated parts of the pages: `python docs/generate.py`, and `--check` to be told what is stale.
+
+A generated part stands between ``<!-- generated: KIND [NAME] -->`` and ``<!-- end -->``. The kinds are the functions in
+``KINDS``; NAME is an estimator's.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["ADVANTAGE_ZOO_PLUGINS"] = "none"  # the pages describe the built-in estimators, whatever else is installed
+
+import advantage_zoo as az
+
+DOCS = Path(__file__).resolve().parent
+BLOCK = re.compile(r"(<!-- generated: (\w+)(?: (\w+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def parameters(name: str) -> str:
+    """Table of an estimator's parameters."""
+    rows = [
+        [f"`{f.name}`", f"`{f.default!r}`", _range(f), f.metadata.get("doc", "")]
+        for f in dataclasses.fields(az.estimator(name))
+    ]
+    return _table(["parameter", "default", "range", "meaning"], rows)
+
+
+def metadata(name: str) -> str:
+    """Table of what an estimator says about itself."""
+    cls = az.estimator(name)
+    paper = cls.paper
+    rows = [
+        ["name", f"`{name}`"],
+        ["class", f"`advantage_zoo.estimators.{cls.__name__}`"],
+        ["needs", _words(cls.needs) or "nothing beyond rewards, mask and groups"],
+        ["claims", _words(cls.claims) or "nothing beyond what every estimator keeps"],
+    ]
+    if paper:
+        equations = f": {paper.equations}" if paper.equations else ""
+        rows.append(["paper", f"{paper.title}, [arXiv:{paper.arxiv}]({paper.url}){equations}"])
+    return _table(["", ""], rows)
+
+
+def estimators(_: str) -> str:
+    """Table of all built-in estimators."""
+    rows: list[list[str]] = []
+    for name in az.names():
+        cls = az.estimator(name)
+        page = DOCS / "estimators" / f"{name}.md"
+        paper = f"[arXiv:{cls.paper.arxiv}]({cls.paper.url})" if cls.paper else ""
+        rows.append(
+            [f"[`{name}`]({page.name})" if page.exists() else f"`{name}`", _summary(cls), _words(cls.needs), paper]
+        )
+    return _table(["name", "what it computes", "needs", "paper"], rows)
+
+
+def claims(_: str) -> str:
+    """Table of which built-in estimator claims which invariant."""
+    classes = {name: az.estimator(name).claims for name in az.names()}
+    ids = sorted({claim for claimed in classes.values() for claim in claimed})
+    rows = [[f"`{claim}`", ", ".join(f"`{n}`" for n, claimed in classes.items() if claim in claimed)] for claim in ids]
+    return _table(["invariant", "claimed by"], rows)
+
+
+KINDS: dict[str, Callable[[str], str]] = {f.__name__: f for f in (parameters, metadata, estimators, claims)}
+
+
+def render(text: str) -> str:
+    """A page with its generated parts made anew."""
+
+    def block(found: re.Match[str]) -> str:
+        opening, kind, name, _, end = found.groups()
+        if kind not in KINDS:
+            raise ValueError(f"{opening.strip()} names no kind; there are {', '.join(KINDS)}.")
+        return f"{opening}\n{KINDS[kind](name or '')}\n\n{end}"
+
+    return BLOCK.sub(block, text)
+
+
+def pages() -> list[Path]:
+    """Every page of the documentation."""
+    return sorted(DOCS.rglob("*.md"))
+
+
+def main() -> None:
+    """Write, or with ``--check`` only say what is stale."""
+    parser = argparse.ArgumentParser(description="Write the generated parts of the documentation's pages.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is stale")
+    check = parser.parse_args().check
+    stale: list[Path] = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        fresh = render(text)
+        if fresh != text:
+            stale.append(page)
+            if not check:
+                page.write_text(fresh, encoding="utf-8")
+    names = ", ".join(f"docs/{page.relative_to(DOCS)}" for page in stale)
+    if check and stale:
+        sys.exit(f"Stale: {names}. Run `python docs/generate.py` and commit what it writes.")
+    print(f"Wrote {names}." if stale else "Nothing is stale.")
+
+
+def _range(f: "dataclasses.Field[object]") -> str:
+    limits = f.metadata
+    if "choices" in limits:
+        return ", ".join(f"`{choice}`" for choice in limits["choices"])
+    if isinstance(f.default, bool):
+        return "`True`, `False`"
+    low = f"≥ {limits['ge']}" if "ge" in limits else f"> {limits['gt']}" if "gt" in limits else ""
+    high = f"≤ {limits['le']}" if "le" in limits else ""
+    return " and ".join(filter(None, (low, high))) or "any finite"
+
+
+def _summary(cls: type[az.Estimator]) -> str:
+    return " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split()).replace("``", "`")
+
+
+def _words(words: frozenset[str]) -> str:
+    return ", ".join(f"`{word}`" for word in sorted(words))
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
