@@ -1,31 +1,22 @@
-"""Checks of estimators against stated laws, for this package's own and for yours.
+"""For tests of estimators: the invariants, a Hypothesis strategy of rollouts, and ``check_estimator``.
 
-    from advantage_zoo.testing import check_estimator
-    check_estimator("grpo")
-
-Needs Hypothesis, and the array libraries that are to be checked.
+Needs hypothesis; ``import advantage_zoo`` does not import this package.
 """
 
-from advantage_zoo.testing.backends import BACKENDS, Backend, available, convert
-from advantage_zoo.testing.check import check_estimator, check_examples, laws_of, search
-from advantage_zoo.testing.claims import CLAIMS
-from advantage_zoo.testing.laws import ALWAYS, TOLERANCE, Law, Subject
-from advantage_zoo.testing.strategies import example_batches, rollouts
+from advantage_zoo.testing.libraries import Backend, backend, installed
+from advantage_zoo.testing.check import check_estimator, check_law
+from advantage_zoo.testing.invariants import INVARIANTS, Invariant
+from advantage_zoo.testing.batches import rollouts
+from advantage_zoo.testing.trial import Trial
 
 __all__ = [
-    "ALWAYS",
-    "BACKENDS",
-    "CLAIMS",
-    "TOLERANCE",
+    "INVARIANTS",
     "Backend",
-    "Law",
-    "Subject",
-    "available",
+    "Invariant",
+    "Trial",
+    "backend",
     "check_estimator",
-    "check_examples",
-    "convert",
-    "example_batches",
-    "laws_of",
+    "check_law",
+    "installed",
     "rollouts",
-    "search",
 ]

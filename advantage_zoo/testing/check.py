@@ -1,71 +1,87 @@
-"""check_estimator: every law that holds for all, and every law that the estimator claims."""
+"""check_estimator: every invariant that an estimator keeps or claims, on every library."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
+from advantage_zoo.batch import RolloutBatch
+from advantage_zoo.compute import compute_advantages
 from advantage_zoo.estimator import Estimator
-from advantage_zoo.registry import estimator
-from advantage_zoo.testing.backends import available
-from advantage_zoo.testing.claims import CLAIMS
-from advantage_zoo.testing.laws import ALWAYS, Law, Subject
-from advantage_zoo.testing.strategies import example_batches, rollouts
+from advantage_zoo.registry import estimator as find
+from advantage_zoo.testing.libraries import Backend, backend, installed
+from advantage_zoo.testing.invariants import INVARIANTS, Invariant, laws_of
+from advantage_zoo.testing.batches import rollouts
+from advantage_zoo.testing.trial import Compute, Trial
+
+EXAMPLES = {"numpy": 40, "readonly": 20, "torch": 20, "strict": 8, "jax": 2}
+"""Batches a law and library; JAX compiles each shape anew."""
 
 
-def laws_of(which: type[Estimator] | Estimator) -> list[Law]:
-    """The laws that hold for all, and those that the estimator claims."""
-    return [*ALWAYS.values(), *(CLAIMS[claim] for claim in sorted(which.claims) if claim in CLAIMS)]
-
-
-def check_estimator(
-    which: str | type[Estimator] | Estimator, backends: Iterable[str] | None = None, examples: int = 50
+def check_law(
+    law: Invariant,
+    estimator: Estimator,
+    library: Backend,
+    *,
+    examples: int | None = None,
+    compute: Compute = compute_advantages,
 ) -> None:
-    """Check an estimator against every law that it must keep or claims, on every array library.
+    """Hold an estimator to one law on one library.
 
     Args:
-        which: A name, a class (checked at its default parameters) or an instance.
-        backends: Names from ``advantage_zoo.testing.BACKENDS``; those installed if not given.
-        examples: Batches that Hypothesis tries for each law on NumPy; other libraries get a tenth of them.
+        law: One of ``INVARIANTS``.
+        estimator: An instance.
+        library: Where to compute.
+        examples: Number of batches; by library if not given.
+        compute: What computes; a test of the checks puts a broken one here.
 
     Raises:
-        AssertionError: A law does not hold; the message names the law, its source, and the smallest batch found.
+        AssertionError: With the law, the smallest counterexample found and the law's source.
     """
-    chosen = estimator(which)() if isinstance(which, str) else which if isinstance(which, Estimator) else which()
-    for backend in available(backends):
-        for law in laws_of(chosen):
-            if backend.name == "numpy":
-                search(law, Subject(chosen, backend), examples)
-            else:
-                check_examples(law, Subject(chosen, backend), max(examples // 10, 3))
-
-
-def search(law: Law, subject: Subject, examples: int) -> None:
-    """Let Hypothesis look for a batch that breaks the law, and shrink it."""
-    from hypothesis import HealthCheck, given, settings
-    from hypothesis import strategies as st
+    # One shape under JAX, so that it compiles once.
+    batches = rollouts(rows=6, tokens=4, num_groups=4) if library.name == "jax" else rollouts()
+    last: list[RolloutBatch] = []
 
     @settings(
-        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True
+        max_examples=examples or EXAMPLES[library.name],
+        deadline=None,
+        database=None,
+        derandomize=True,
+        report_multiple_bugs=False,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate,) if library.name == "jax" else (Phase.generate, Phase.shrink),
     )
-    @given(rollouts(), st.integers(0, 2**16))
-    def hold(batch: object, seed: int) -> None:
-        law.check(subject, batch, np.random.default_rng(seed))  # pyright: ignore[reportArgumentType]
+    @given(batches, st.integers(0, 2**16))
+    def hold(batch: RolloutBatch, seed: int) -> None:
+        last[:] = [batch]
+        law.check(Trial(estimator, batch, library, seed, compute))
 
-    try:
-        hold()
-    except AssertionError as error:
-        raise AssertionError(_message(law, subject, error)) from error
-
-
-def check_examples(law: Law, subject: Subject, examples: int) -> None:
-    """Try the law on the first of the fixed batches."""
-    for seed, batch in enumerate(example_batches(examples)):
+    with library.precise():
         try:
-            law.check(subject, batch, np.random.default_rng(seed))
+            hold()
         except AssertionError as error:
-            raise AssertionError(f"{_message(law, subject, error)}\nwith {batch}") from error
+            raise AssertionError(
+                f"{estimator!r} breaks {law.id} on {library.name}: {law.law}\n{error}\n"
+                f"Smallest batch: {last[0]}\nWhere it hurt: {law.source}"
+            ) from error
 
 
-def _message(law: Law, subject: Subject, error: AssertionError) -> str:
-    where = f"{subject.estimator} on {subject.backend.name}"
-    return f"{where} breaks {law.id}: {law.text} (source: {law.source})\n{error}"
+def check_estimator(which: str | type[Estimator], backends: Sequence[str] | None = None) -> None:
+    """Hold an estimator, at its default parameters, to every invariant and to those that it claims.
+
+    Args:
+        which: Its name, or its class.
+        backends: Names of libraries; all that are installed if not given.
+
+    Raises:
+        AssertionError: It breaks a law; the message tells which, the smallest counterexample and the law's source.
+        LookupError: No estimator has this name, or it claims an invariant that does not exist.
+    """
+    cls = find(which) if isinstance(which, str) else which
+    unknown = sorted(cls.claims - INVARIANTS.keys())
+    if unknown:
+        raise LookupError(f"{cls.name} claims {', '.join(unknown)}; there are {', '.join(INVARIANTS)}.")
+    for name in installed() if backends is None else backends:
+        for law in laws_of(cls.claims):
+            check_law(law, cls(), backend(name))

@@ -1,160 +1,144 @@
-"""The laws that an estimator may claim (``Estimator.claims``), at its default parameters."""
+"""The invariants that an estimator may claim. Each check raises an AssertionError that begins with the law's id."""
 
-import dataclasses
+from dataclasses import fields, replace
+from math import sqrt
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from advantage_zoo.batch import RolloutBatch
-from advantage_zoo.testing.laws import TOLERANCE, Law, Subject, changed, same, token_fields
+from advantage_zoo.compute import compute_advantages
+from advantage_zoo.registry import estimator as find
+from advantage_zoo.testing.layouts import fill_masked
+from advantage_zoo.testing.batches import DEAD
+from advantage_zoo.testing.trial import Trial, require, require_close
 
-
-def _clean(batch: RolloutBatch) -> RolloutBatch:
-    return changed(batch, **token_fields(batch, lambda x: np.where(batch.response_mask, x, 0.0)))
-
-
-def _sequence_values(subject: Subject, batch: RolloutBatch) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(B,) value at each response's first valid token, and which responses have one."""
-    values = subject.values(batch, subject.exact)
-    first = batch.response_mask.argmax(axis=1)
-    return values[np.arange(len(first)), first], batch.response_mask.any(axis=1)
-
-
-def _groups(batch: RolloutBatch, present: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Rows with a valid token, group by group."""
-    rows = [np.flatnonzero((batch.group_ids == g) & present) for g in np.unique(batch.group_ids)]
-    return [r for r in rows if r.size]
-
-
-def _by_group(batch: RolloutBatch, rng: np.random.Generator, choices: list[float]) -> NDArray[np.float64]:
-    """A number for each group, spread over its rows."""
-    return rng.choice(choices, int(batch.num_groups or 1))[batch.group_ids]
-
-
-def shift(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """Adding a constant to a group's rewards changes nothing."""
-    want = subject.values(batch, subject.exact)
-    moved = changed(batch, rewards=batch.rewards + _by_group(batch, rng, [-2.0, 0.5, 4.0]))
-    same(subject, subject.values(moved, subject.exact), want, slack=100)
-
-
-def scale(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """Multiplying a group's rewards by a positive number changes nothing, up to eps."""
-    want = subject.values(batch, subject.exact)
-    moved = changed(batch, rewards=batch.rewards * _by_group(batch, rng, [0.5, 3.0, 64.0]))
-    np.testing.assert_allclose(subject.values(moved, subject.exact), want, rtol=1e-3, atol=1e-6)
-
-
-def scale_equivariant(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """Multiplying a group's rewards by a positive number multiplies its advantages by it."""
-    factor = _by_group(batch, rng, [0.5, 3.0, 64.0])
-    want = subject.values(batch, subject.exact) * factor[:, None]
-    same(subject, subject.values(changed(batch, rewards=batch.rewards * factor), subject.exact), want, slack=10)
-
-
-def zero_sum(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """A group's sequence advantages sum to 0."""
-    values, present = _sequence_values(subject, batch)
-    for rows in _groups(batch, present):
-        size = float(np.abs(values[rows]).sum())
-        assert abs(values[rows].sum()) <= 10 * TOLERANCE[subject.exact] * size, f"they sum to {values[rows].sum()}"
-
-
-def dead_group_zero(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """Equal rewards give exactly 0, in every dtype, whatever the value."""
-    for dtype in subject.backend.dtypes:
-        if dtype == "float64" and subject.exact != "float64":
-            continue
-        for value in (0.1, 0.81593, 1.2, -7.3, 6e4, float(rng.random())):
-            values = subject.values(changed(batch, rewards=np.full_like(batch.rewards, value)), dtype)
-            assert np.all(values == 0), f"{dtype}, all rewards {value}: up to {np.abs(values).max()}"
-
-
-def dead_group_alive(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """Equal rewards and a policy away from its reference give an advantage that is not 0."""
-    shape = (4, 12)
-    apart = dataclasses.replace(
-        batch,
-        rewards=np.full(4, float(rng.integers(0, 2))),
-        response_mask=np.ones(shape, dtype=bool),
-        group_ids=np.zeros(4, dtype=int),
-        num_groups=1,
-        logprobs=-rng.gamma(0.7, 1.0, shape),
-        ref_logprobs=-rng.gamma(0.7, 1.0, shape),
-        entropies=rng.gamma(0.7, 1.0, shape),
-        extras={},
-    )
-    assert np.any(subject.values(apart, subject.exact) != 0), "every advantage is 0"
-
-
-def uniform(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """The same value on all tokens of a response."""
-    values = subject.values(batch, subject.exact)
-    for row, valid in zip(values, batch.response_mask, strict=True):
-        assert np.unique(row[valid]).size <= 1, f"a response holds {np.unique(row[valid])}"
-
-
-def sign(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """The sign of an advantage is that of the reward minus the group's mean."""
-    values, present = _sequence_values(subject, batch)
-    for rows in _groups(batch, present):
-        deviation = batch.rewards[rows] - batch.rewards[rows].mean()
-        clear = np.abs(deviation) > 1e-9
-        np.testing.assert_array_equal(np.sign(values[rows][clear]), np.sign(deviation[clear]))
-
-
-def bounded(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """No advantage exceeds (G - 1) / sqrt(G) for a group of G."""
-    values, present = _sequence_values(subject, batch)
-    for rows in _groups(batch, present):
-        limit = (rows.size - 1) / rows.size**0.5
-        assert np.abs(values[rows]).max() <= limit * (1 + TOLERANCE[subject.exact]) + 1e-12, f"above {limit}"
-
-
-def monotone(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """A higher reward never gets a lower advantage within its group."""
-    values, present = _sequence_values(subject, batch)
-    for rows in _groups(batch, present):
-        rising = values[rows][np.argsort(batch.rewards[rows], kind="stable")]
-        assert np.all(np.diff(rising) >= -1e-12 * np.abs(rising).max()), f"{rising} for rising rewards"
-
-
-def singleton(subject: Subject, batch: RolloutBatch, rng: np.random.Generator) -> None:
-    """A group of one: an error, 0 or the raw reward, as the parameter ``singleton`` says."""
-    alone = changed(batch, group_ids=np.arange(len(batch.rewards)), num_groups=len(batch.rewards))
-    present = batch.response_mask.any(axis=1)
-
-    def under(policy: str) -> NDArray[np.float64]:
-        chosen = dataclasses.replace(subject.estimator, singleton=policy)  # pyright: ignore[reportCallIssue]
-        return _sequence_values(dataclasses.replace(subject, estimator=chosen), alone)[0]
-
-    np.testing.assert_array_equal(under("zero"), 0.0)
-    same(subject, under("raw"), np.where(present, batch.rewards, 0.0))
-    if not present.any():
-        return
-    try:
-        under("raise")
-    except ValueError:
-        return
-    raise AssertionError("singleton='raise' did not raise")
-
-
-CLAIMS: dict[str, Law] = {
-    law.id: law
-    for law in (
-        Law("SHIFT", str(shift.__doc__), "a baseline is subtracted", shift),
-        Law("SCALE", str(scale.__doc__), "arXiv:2402.03300", scale),
-        Law("SCALE_EQUIVARIANT", str(scale_equivariant.__doc__), "arXiv:2503.20783", scale_equivariant),
-        Law("ZERO_SUM", str(zero_sum.__doc__), "the baseline is the group's own mean", zero_sum),
-        Law(
-            "DEAD_GROUP_ZERO", str(dead_group_zero.__doc__), "0.12 in verl, 119 in OpenRLHF's formula", dead_group_zero
-        ),
-        Law("DEAD_GROUP_ALIVE", str(dead_group_alive.__doc__), "arXiv:2605.04960, Table I", dead_group_alive),
-        Law("UNIFORM", str(uniform.__doc__), "a sequence-level advantage", uniform),
-        Law("SIGN", str(sign.__doc__), "SkyRL's MaxRL turns signs for negative rewards", sign),
-        Law("BOUNDED", str(bounded.__doc__), "NeMo-RL#4158: 3,993", bounded),
-        Law("MONOTONE", str(monotone.__doc__), "a group-relative advantage", monotone),
-        Law("SINGLETON", str(singleton.__doc__), "verl#7581", singleton),
-    )
+REDUCTIONS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "ep_grpo": ({"progress_weight": 0.0, "gate_mean_one": True, "gate_temperature": 0.0}, "grpo", {}),
 }
-"""What an estimator may claim, by id. ``REDUCES_TO`` is claimed, too, and is tested case by case."""
+"""By name: the parameters of the special case, and the estimator and parameters that it equals."""
+
+
+def shift(trial: Trial) -> None:
+    """Adding a constant to a group's rewards changes nothing."""
+    constants = trial.rng.integers(-64, 64, int(trial.batch.num_groups or 0)) / 4
+    moved = trial.with_rewards(trial.batch.rewards + constants[trial.batch.group_ids])
+    require_close("SHIFT", trial.values(moved), trial.values(), f"rewards plus {constants} by group", 1e-8)
+
+
+def _factors(trial: Trial) -> Any:
+    return (2.0 ** trial.rng.integers(1, 7, int(trial.batch.num_groups or 0)))[trial.batch.group_ids]
+
+
+def scale(trial: Trial) -> None:
+    """Multiplying a group's rewards by c > 0 changes nothing, up to eps."""
+    # A spread of about 1e3 leaves an eps of up to 1e-4 no say.
+    large = trial.batch.rewards * 1e3
+    expected, got = (trial.values(trial.with_rewards(r)) for r in (large, large * _factors(trial)))
+    require_close("SCALE", got, expected, "rewards multiplied by powers of 2 by group", 1e-3)
+
+
+def scale_equivariant(trial: Trial) -> None:
+    """Multiplying a group's rewards by c > 0 multiplies its advantages by c."""
+    c = _factors(trial)
+    got = trial.values(trial.with_rewards(trial.batch.rewards * c))
+    require_close("SCALE_EQUIVARIANT", got, trial.values() * c[:, None], f"rewards times {c}")
+
+
+def zero_sum(trial: Trial) -> None:
+    """A group's sequence advantages sum to 0."""
+    values = trial.sequences()
+    for rows in trial.groups():
+        if len(rows) > 1:  # a group of one has a policy of its own, SINGLETON
+            limit = 1e-9 * max(1.0, float(np.max(np.abs(values))))
+            require("ZERO_SUM", bool(abs(values[rows].sum()) <= limit), f"rows {rows} have {values[rows]}.")
+
+
+def dead_group_zero(trial: Trial) -> None:
+    """Equal rewards give exactly 0, in every dtype, whatever their value."""
+    count = int(trial.batch.num_groups or 0)
+    for dtype in trial.backend.dtypes:
+        rewards = trial.rng.choice([*DEAD, 0.1, 1.2, 1e-3, 3e4], count)[trial.batch.group_ids]
+        got = trial.values(trial.with_rewards(rewards), dtype)
+        require("DEAD_GROUP_ZERO", not got.any(), f"{got} in {dtype} for rewards {rewards} by group.")
+
+
+def dead_group_alive(trial: Trial) -> None:
+    """Equal rewards and a policy away from its reference give a non-zero advantage."""
+    batch = fill_masked(trial.batch, 0.0)
+    rewards = trial.rng.integers(0, 2, int(batch.num_groups or 0)).astype(float)[batch.group_ids]
+    # Every response diverges by an amount of its own, so that any group of two can be told apart token by token.
+    away = batch.logprobs - 0.5 - np.arange(len(rewards))[:, None]
+    values = trial.values(replace(batch, rewards=rewards, ref_logprobs=np.where(batch.response_mask, away, 0.0)))
+    for rows in trial.groups():
+        if len(rows) > 1:
+            require("DEAD_GROUP_ALIVE", bool(values[rows].any()), f"rows {rows} have only zeros.")
+
+
+def uniform(trial: Trial) -> None:
+    """The same value on all tokens of a response."""
+    values = trial.values()
+    for row, mask in enumerate(trial.batch.response_mask):
+        require("UNIFORM", len(set(values[row][mask].tolist())) <= 1, f"row {row} has {values[row][mask]}.")
+
+
+def sign(trial: Trial) -> None:
+    """The sign of the advantage is that of the reward minus the group's mean."""
+    values = trial.sequences()
+    for rows in trial.groups():
+        r = trial.batch.rewards[rows]
+        above = r - r.mean()
+        clear = np.abs(above) > 1e-9 * max(1.0, float(np.max(np.abs(r))))
+        if len(rows) > 1:
+            wrong = clear & (np.sign(values[rows]) != np.sign(above))
+            require("SIGN", not wrong.any(), f"rows {rows} with rewards {r} have {values[rows]}.")
+
+
+def bounded(trial: Trial) -> None:
+    """abs(A) <= (G - 1) / sqrt(G)."""
+    values = np.abs(trial.values()).max(axis=1)
+    for rows in trial.groups():
+        if len(rows) > 1:
+            limit = (len(rows) - 1) / sqrt(len(rows)) * (1 + 1e-9)
+            require("BOUNDED", bool(values[rows].max() <= limit), f"rows {rows} have {values[rows]}, above {limit}.")
+
+
+def monotone(trial: Trial) -> None:
+    """A higher reward never gets a lower advantage within its group."""
+    values = trial.sequences()
+    for rows in trial.groups():
+        order = rows[np.argsort(trial.batch.rewards[rows], kind="stable")]
+        rising = np.diff(values[order]) >= -1e-9 * max(1.0, float(np.max(np.abs(values))))
+        higher = np.diff(trial.batch.rewards[order]) > 0
+        require("MONOTONE", bool((rising | ~higher).all()), f"rows {order} with rising rewards have {values[order]}.")
+
+
+def singleton(trial: Trial) -> None:
+    """A group of one: raise, zero or raw, as the parameter ``singleton`` says."""
+    alone = [rows[0] for rows in trial.groups() if len(rows) == 1]
+    has = any(f.name == "singleton" for f in fields(trial.estimator))
+    require("SINGLETON", has, "the estimator claims it, but has no parameter called singleton.")
+    for policy in ("zero", "raw"):
+        changed: Any = replace(trial.estimator, **{"singleton": policy})
+        values = replace(trial, estimator=changed).sequences()
+        for row in alone:
+            expected = trial.batch.rewards[row] if policy == "raw" else 0.0
+            close = abs(values[row] - expected) <= 1e-9 * max(1.0, abs(expected))
+            require("SINGLETON", bool(close), f"{policy}: row {row} has {values[row]}, expected {expected}.")
+    strict: Any = replace(trial.estimator, **{"singleton": "raise"})
+    try:
+        replace(trial, estimator=strict).run()
+    except ValueError as error:
+        require("SINGLETON", bool(alone) and "singleton" in str(error), f"raised without cause or reason: {error}")
+    else:
+        require("SINGLETON", not alone, f"raise: row {alone[:1]} is alone in its group, and nothing was raised.")
+
+
+def reduces_to(trial: Trial) -> None:
+    """A named special case equals another estimator."""
+    name = trial.estimator.name
+    require("REDUCES_TO", name in REDUCTIONS, f"advantage_zoo.testing.claims.REDUCTIONS has no entry for {name}.")
+    params, other, others = REDUCTIONS[name]
+    special: Any = replace(trial.estimator, **params)
+    got = replace(trial, estimator=special).values()
+    expected = replace(trial, estimator=find(other)(**others), compute=compute_advantages).values()
+    require_close("REDUCES_TO", got, expected, f"with {params}, against {other}")

@@ -12,7 +12,7 @@ from advantage_zoo.arrays.namespace import library
 from advantage_zoo.batch import TOKEN_FIELDS, RolloutBatch
 from advantage_zoo.compute import compute_advantages
 from advantage_zoo.estimator import Advantages, Estimator
-from advantage_zoo.testing.backends import BACKENDS, Backend, convert
+from advantage_zoo.testing.libraries import BACKENDS, Backend, convert
 
 Compute = Callable[[RolloutBatch, Estimator], Advantages]
 
