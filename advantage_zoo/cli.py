@@ -1,15 +1,18 @@
 """The command line: parses, calls, prints. Everything heavy is imported by the command that needs it."""
 
+import math
+import shlex
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 try:
     import click
 except ImportError:  # installed without the extra
-    sys.exit('The command line needs its extra: pip install "advantage-zoo[cli]"')
+    print('The command line needs its extra: pip install "advantage-zoo[cli]"', file=sys.stderr)
+    raise SystemExit(2) from None
 
 if TYPE_CHECKING:
     from advantage_zoo.estimator import Estimator
@@ -22,17 +25,27 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    """A group whose commands need not say what to do when a library of the extra is missing."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ImportError as error:
+            fail(f'{error}; pip install "advantage-zoo[cli]" brings what the command line needs.')
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="advantage-zoo")
 def main() -> None:
-    r"""Advantage estimators for reinforcement learning of language models, side by side.
+    """Advantage estimators for reinforcement learning of language models, side by side.
 
     \b
     advantage-zoo list                              what there is
     advantage-zoo compare                           all of it, on the rollouts in the package
     advantage-zoo compare mine.parquet -e grpo,ep_grpo --set ep_grpo.num_buckets=5 --report out.html
     advantage-zoo collect --help                    make rollouts from models of your own
-    """
+    """  # noqa: D301 - click wants the character backspace, not a backslash
 
 
 @main.command("list")
@@ -82,7 +95,7 @@ def list_command(as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
-    "--report", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page with a heat map."
+    "--report", type=click.Path(path_type=Path), metavar="PATH", help="Also write an HTML page with a heat map."
 )
 def compare(
     file: Path | None,
@@ -92,7 +105,7 @@ def compare(
     as_json: bool,
     report: Path | None,
 ) -> None:
-    r"""Run estimators on identical rollouts and show what each one does.
+    """Run estimators on identical rollouts and show what each one does.
 
     FILE is a Parquet file of rollouts (docs/rollouts.md); without one, those in the package are taken: a small model's
     on multi-step arithmetic with known step correctness.
@@ -102,20 +115,32 @@ def compare(
     advantage-zoo compare mine.parquet --estimators grpo,ep_grpo
     advantage-zoo compare --set ep_grpo.num_buckets=5 --set grpo.eps=1e-4
     advantage-zoo compare --json > compare.json
-    """
+    """  # noqa: D301
     from advantage_zoo.compare import compare as run
+    from advantage_zoo.compare.choosing import choose, configure
     from advantage_zoo.progress import bar
     from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
+    from advantage_zoo.validation import validate
 
     source = file or shipped_rollouts()
     if report is not None and not report.parent.is_dir():
         fail(f"--report {report}: there is no folder {report.parent}.")
+    if report is not None and report.is_dir():
+        fail(f"--report {report} is a folder; name a file, for instance {report / 'compare.html'}.")
+    if not math.isfinite(threshold):
+        fail(f"--threshold is {threshold}; expected a finite number.")
     rollouts = _or_fail(lambda: read_rollouts(source))
-    names = _chosen(rollouts, source, [n for words in estimators for n in words.split(",") if n.strip()])
-    instances = _instances(names, settings)
-    _validate(rollouts)
-    with bar("comparing", len(instances)) as advance:
-        comparison = _or_fail(lambda: run(rollouts, instances, threshold=threshold, advance=advance))
+    asked = [name.strip() for words in estimators for name in words.split(",") if name.strip()]
+    if estimators and not asked:
+        fail("--estimators names none; advantage-zoo list shows what there is.")
+    names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))
+    for name, fields in left_out.items():
+        click.echo(f"Note: {name} is left out, as no rollout file holds {', '.join(fields)}.", err=True)
+    instances = _or_fail(lambda: configure(names, settings))
+    with _notes():
+        _or_fail(lambda: validate(rollouts.batch()))
+        with bar("comparing", len(instances), show=len(instances) * len(rollouts) > 10_000) as advance:
+            comparison = _or_fail(lambda: run(rollouts, instances, threshold=threshold, advance=advance))
     if as_json:
         _print_json({"file": str(source), **comparison.to_dict()})
     else:
@@ -125,7 +150,7 @@ def compare(
     if report is not None:
         from advantage_zoo.compare.report import write_report
 
-        command = " ".join(["advantage-zoo", *sys.argv[1:]])
+        command = shlex.join(["advantage-zoo", *sys.argv[1:]])
         _or_fail(lambda: write_report(comparison, report, source=source, command=command))
         click.echo(f"Wrote {report}", err=True)
 
@@ -147,7 +172,7 @@ def compare(
 @click.option("--seed", default=0, show_default=True, help="Of the sampling.")
 @click.option("--batch-size", default=64, show_default=True, help="Responses sampled and scored at a time.")
 def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
-    r"""Sample rollouts from a transformers model and score them under policy and reference.
+    """Sample rollouts from a transformers model and score them under policy and reference.
 
     Needs the extra: pip install "advantage-zoo[transformers]". Log-probabilities and entropies are those of
     softmax(logits / temperature), in nats.
@@ -155,14 +180,17 @@ def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
     \b
     advantage-zoo collect --model policy/ --ref-model base/ --prompts p.txt --reward task.py:judge --out my.parquet
     advantage-zoo compare my.parquet
-    """
+    """  # noqa: D301
     import importlib
 
     try:
         adapter = importlib.import_module("advantage_zoo_transformers")
     except ImportError as error:
         fail(f'collect needs PyTorch and transformers ({error}): pip install "advantage-zoo[cli,transformers]"')
-    rollouts = _or_fail(lambda: adapter.collect_from_disk(model=model, prompts=prompts, out=out, **options))
+    try:
+        rollouts: Rollouts = adapter.collect_from_disk(model=model, prompts=prompts, out=out, **options)
+    except (ImportError, ValueError, OSError) as error:
+        fail(_sentence(error))
     reward = sum(rollouts.rewards) / len(rollouts)
     click.echo(
         f"Wrote {len(rollouts)} responses to {len(set(rollouts.groups))} prompts, mean reward {reward:.3f}, to {out}"
@@ -174,77 +202,25 @@ def _or_fail(action: Callable[[], Any]) -> Any:
     """The action's result; what is the user's to mend becomes one sentence."""
     try:
         return action()
-    except ImportError as error:
-        fail(f'{error}; pip install "advantage-zoo[cli]" brings what the command line needs.')
     except (ValueError, TypeError, LookupError, OSError) as error:
-        # str() of a LookupError may be a quoted repr
-        fail(" ".join(str(error.args[0] if isinstance(error, LookupError) and error.args else error).split()))
+        fail(_sentence(error))
 
 
-def _chosen(rollouts: "Rollouts", source: Path, asked: list[str]) -> list[str]:
-    """The estimators to run, after checking that the file can feed them."""
-    from advantage_zoo.compare.comparison import missing_inputs, never_in_a_file
-    from advantage_zoo.registry import estimator, names
-
-    wanted = [name.strip() for name in asked] or list(names())
-    needs = {name: _or_fail(partial(estimator, name)).needs for name in wanted}
-    if not asked:
-        for name in [name for name in wanted if never_in_a_file(needs[name])]:
-            click.echo(
-                f"{name} is left out: no rollout file holds {', '.join(never_in_a_file(needs[name]))}.", err=True
-            )
-            wanted.remove(name)
-    starved = [name for name in wanted if missing_inputs(rollouts, needs[name])]
-    if starved:
-        missing = sorted({field for name in starved for field in missing_inputs(rollouts, needs[name])})
-        fed = ",".join(name for name in wanted if name not in starved)
-        hint = f"; --estimators {fed} runs without" if fed else ""
-        fail(f"{source} has no {', '.join(missing)}, which {', '.join(starved)} needs{hint}.")
-    return wanted
+def _sentence(error: Exception) -> str:
+    """The error on one line; str() of a LookupError may be a quoted repr."""
+    return " ".join(str(error.args[0] if isinstance(error, LookupError) and error.args else error).split())
 
 
-def _instances(names: list[str], settings: tuple[str, ...]) -> list[tuple[str, "Estimator"]]:
-    """(name, instance) pairs with their --set parameters."""
-    from advantage_zoo.registry import estimator
-    from advantage_zoo.suggestions import nearest
-
-    params: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for setting in settings:
-        target, equals, text = setting.partition("=")
-        name, dot, key = target.rpartition(".")
-        if not (equals and dot and name and key):
-            fail(f"--set {setting}: expected NAME.PARAM=VALUE, for instance ep_grpo.num_buckets=5.")
-        if name not in params:
-            fail(f"--set {setting}: {name!r} is not compared{nearest(name, params)}; compared are {', '.join(params)}.")
-        params[name][key] = _or_fail(partial(_parsed, estimator(name), key, text))
-    return [(name, _or_fail(partial(estimator(name).create, **given))) for name, given in params.items()]
-
-
-def _parsed(cls: type["Estimator"], key: str, text: str) -> Any:
-    """``text`` as the type of the parameter's default; create() names unknown parameters and bad values."""
-    default = getattr(cls, key, None)
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"{cls.name}.{key} is {text!r}; expected true or false.")
-        return text.lower() == "true"
-    if isinstance(default, int | float):
-        try:
-            return type(default)(text)
-        except ValueError:
-            raise ValueError(f"{cls.name}.{key} is {text!r}; expected {type(default).__name__}.") from None
-    return text
-
-
-def _validate(rollouts: "Rollouts") -> None:
+@contextmanager
+def _notes() -> Generator[None]:
+    """Warnings inside become a line each on standard error, without the place in the code."""
     import warnings
-
-    from advantage_zoo.validation import validate
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _or_fail(lambda: validate(rollouts.batch()))
-    for warning in caught:
-        click.echo(f"Note: {warning.message}", err=True)
+        yield
+    for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
+        click.echo(f"Note: {text}", err=True)
 
 
 def _described(key: str, cls: type["Estimator"], plugin: str) -> dict[str, Any]:
@@ -258,18 +234,33 @@ def _described(key: str, cls: type["Estimator"], plugin: str) -> dict[str, Any]:
         if cls.paper
         else None,
         "claims": sorted(cls.claims),
-        "parameters": {f.name: {"default": f.default, **f.metadata} for f in dataclasses.fields(cls)},
+        "parameters": {
+            f.name: {"default": None if f.default is dataclasses.MISSING else f.default, **f.metadata}
+            for f in dataclasses.fields(cls)
+        },
     }
 
 
 def _console() -> Any:
-    """Standard output: as wide as the terminal, 100 columns when piped, so that no number is cut."""
+    """Standard output: as wide as the terminal, or COLUMNS, or 80; without colour when piped."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=100)
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a ? rather than a traceback
+    return Console(markup=False, highlight=False)
 
 
 def _print_json(value: Any) -> None:
     import json
 
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    click.echo(json.dumps(_finite(value), indent=2, allow_nan=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with None for every number that JSON has no word for (a file's metadata may hold some)."""
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in cast("list[Any]", value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

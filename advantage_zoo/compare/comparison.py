@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advantage_zoo.batch import OPTIONAL_FIELDS
-from advantage_zoo.compare.metrics import Metrics, agreement, measure
-from advantage_zoo.compute import compute_advantages
+from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
+from advantage_zoo.compare.metrics import Matrix, Metrics, agreement, measure
+from advantage_zoo.compute import compute_advantages, make_estimator
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.rollouts import Rollouts
 
@@ -52,14 +52,14 @@ class Comparison:
         threshold: A response is successful if its reward is above this.
         results: One for each estimator.
         cosine: Pairwise cosine of the advantages over valid tokens; ``None`` with an estimator that gave only zeros.
-        sign: Pairwise share of valid tokens on which the signs are equal.
+        sign: Pairwise share of valid tokens on which the signs are equal, 0 being one; ``None`` if no token is valid.
     """
 
     rollouts: Rollouts
     threshold: float
     results: Sequence[Result]
-    cosine: list[list[float | None]]
-    sign: list[list[float]]
+    cosine: Matrix
+    sign: Matrix
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: numbers are finite or null."""
@@ -90,7 +90,9 @@ class Comparison:
 
 def missing_inputs(rollouts: Rollouts, needs: Iterable[str]) -> list[str]:
     """The fields among ``needs`` that these rollouts do not have."""
-    return sorted(name for name in needs if getattr(rollouts, name, None) is None)
+    needs = set(needs)
+    never = never_in_a_file(needs)
+    return sorted(name for name in needs if name in never or getattr(rollouts, name) is None)
 
 
 def never_in_a_file(needs: Iterable[str]) -> list[str]:
@@ -101,7 +103,7 @@ def never_in_a_file(needs: Iterable[str]) -> list[str]:
 
 def compare(
     rollouts: Rollouts,
-    estimators: Sequence[tuple[str, Estimator]],
+    estimators: Iterable[str | Estimator | tuple[str, Estimator]],
     *,
     threshold: float = 0.5,
     advance: Callable[[int], None] = lambda _: None,
@@ -110,26 +112,48 @@ def compare(
 
     Args:
         rollouts: The rollouts.
-        estimators: (key, instance) pairs, in the order of the tables.
+        estimators: Names, instances, or (key, instance) pairs where two instances of one class need keys to be told
+            apart; in the order of the tables.
         threshold: A response is successful if its reward is above this.
         advance: Called with 1 after each estimator, for a progress bar.
 
     Raises:
-        ComparisonError: An estimator lacks an input, or failed.
+        ComparisonError: An estimator lacks an input, failed, or gave a number that is not finite; or two have one key.
+        LookupError: No estimator has this name.
     """
     batch = rollouts.batch()
     results: list[Result] = []
-    for key, chosen in estimators:
+    for given in estimators:
+        key, chosen = given if isinstance(given, tuple) else _keyed(given)
+        if key in [result.key for result in results]:
+            raise ComparisonError(f"{key} is compared twice; give each instance a key: (key, instance).")
         missing = missing_inputs(rollouts, chosen.needs)
         if missing:
             raise ComparisonError(f"{key} needs {' and '.join(missing)}, which the rollouts do not have.")
         try:
-            advantages = compute_advantages(batch, chosen)
+            values, scalars = _computed(batch, chosen)
         except Exception as error:  # a plugin may raise anything; it must not take the others' tables down unexplained
             raise ComparisonError(f"{key} failed on these rollouts ({type(error).__name__}: {error})") from error
-        values = np.asarray(advantages.values, dtype=np.float64)
-        scalars = {k: float(np.asarray(v)) for k, v in advantages.diagnostics.items() if np.asarray(v).ndim == 0}
-        results.append(Result(key, chosen, values, measure(values, rollouts, batch, threshold), scalars))
+        with np.errstate(over="ignore", invalid="ignore"):  # a metric that overflows is null, not a warning
+            metrics = measure(values, rollouts, batch, threshold)
+        results.append(Result(key, chosen, values, metrics, scalars))
         advance(1)
     cosine, sign = agreement([result.values for result in results], np.asarray(batch.response_mask))
     return Comparison(rollouts, threshold, results, cosine, sign)
+
+
+def _keyed(which: str | Estimator) -> tuple[str, Estimator]:
+    return (which if isinstance(which, str) else which.name), make_estimator(which, {})
+
+
+def _computed(batch: RolloutBatch, chosen: Estimator) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """Values (B, T) and the diagnostics that are single numbers."""
+    advantages = compute_advantages(batch, chosen)
+    values = np.asarray(advantages.values, dtype=np.float64)
+    broken = np.argwhere(~np.isfinite(values))
+    if broken.size:
+        row, token = broken[0]
+        raise ValueError(f"{len(broken)} advantages are not finite, the first at row {row}, token {token}")
+    diagnostics = {name: np.asarray(value) for name, value in advantages.diagnostics.items()}
+    scalars = {name: float(x) for name, x in diagnostics.items() if x.ndim == 0 and x.dtype.kind in "biuf"}
+    return values, scalars

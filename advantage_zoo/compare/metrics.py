@@ -17,6 +17,10 @@ HIGH_ENTROPY = 0.2
 """Share of the valid tokens, those of highest entropy, that count as decision points (arXiv:2506.01939)."""
 
 
+Matrix = list[list[float | None]]
+"""One number for each pair of estimators."""
+
+
 @dataclass(frozen=True)
 class Share:
     """``count`` of ``total``."""
@@ -38,13 +42,17 @@ class Metrics:
         groups_without_signal: Groups all of whose valid tokens have an advantage of exactly 0.
         tokens_without_signal: Valid tokens with an advantage of exactly 0.
         high_entropy_share: Share of the sum of abs(A) that falls on the 20 % of valid tokens with the highest entropy
-            (ties with the last of them included). Weighing all tokens alike gives about 0.2.
+            (ties with the last of them included). ``None`` without entropies, or if A is 0 everywhere.
+        high_entropy_tokens: Share of the valid tokens that these are, 0.2 but for ties: what weighing all alike gives.
         right_steps_punished: Of the right steps in failed responses, those whose summed advantage is negative.
         wrong_steps_rewarded: Of the wrong steps in successful responses, those whose summed advantage is positive.
         right_steps_rewarded: Of the right steps in failed responses, those whose summed advantage is positive.
         wrong_steps_punished: Of the wrong steps in successful responses, those whose summed advantage is negative.
-        length_bias: Mean abs(A) a token on the longest quarter of the responses over that on the shortest quarter; 1 is
-            none. ``None`` if all are equally long, or the shortest have no signal.
+        blame_on_wrong_steps: Share of the negative advantage of failed responses' steps that falls on wrong steps.
+        wrong_step_tokens: Share of the tokens of these steps that belong to wrong ones: what blaming all alike gives.
+        length_bias: Mean abs(A) a token on the longest quarter of the responses (valid tokens at or above the upper
+            quartile, ties included) over that on the shortest quarter; 1 is none. ``None`` if all are equally long, or
+            the shortest have no signal.
         length_correlation: Spearman's rank correlation of a response's length and its mean abs(A) a token.
         mean_abs: Mean of abs(A) over valid tokens, the scale that the estimator hands to the optimiser.
     """
@@ -52,20 +60,25 @@ class Metrics:
     groups_without_signal: Share
     tokens_without_signal: Share
     high_entropy_share: float | None
+    high_entropy_tokens: float | None
     right_steps_punished: Share
     wrong_steps_rewarded: Share
     right_steps_rewarded: Share
     wrong_steps_punished: Share
+    blame_on_wrong_steps: float | None
+    wrong_step_tokens: float | None
     length_bias: float | None
     length_correlation: float | None
     mean_abs: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; a share as its count, total and value."""
+        """Plain JSON values, finite or ``None``; a share as its count, total and value."""
         out = asdict(self)
         for key, value in vars(self).items():
             if isinstance(value, Share):
                 out[key] = {"count": value.count, "total": value.total, "share": value.value}
+            elif value is not None and not np.isfinite(value):
+                out[key] = None
         return out
 
 
@@ -77,56 +90,69 @@ def measure(values: NDArray[Any], rollouts: Rollouts, batch: RolloutBatch, thres
     alive = np.zeros(int(batch.num_groups or 1), dtype=bool)
     np.logical_or.at(alive, batch.group_ids, size.any(axis=1))
     lengths = mask.sum(axis=1)  # (B,)
-    punished, rewarded = _step_signs(values, rollouts)
+    sums = _per_step(values, rollouts)
+    punished, rewarded = sums < 0, sums > 0
     failed, right = _step_facts(rollouts, threshold)
+    blame = _per_step(np.where(values < 0, -values, 0.0), rollouts)
+    tokens = _per_step(np.ones_like(values), rollouts)
+    pivots = _pivots(mask, batch.entropies)
     right_failed, wrong_successful = failed & (right == 1), ~failed & (right == 0)
     return Metrics(
         groups_without_signal=Share(int((~alive).sum()), alive.size),
         tokens_without_signal=Share(int((mask & (size == 0)).sum()), int(mask.sum())),
-        high_entropy_share=_high_entropy_share(size, mask, batch.entropies),
+        high_entropy_share=_weight_on(pivots, mask, size) if pivots is not None else None,
+        high_entropy_tokens=_weight_on(pivots, mask, np.ones_like(size)) if pivots is not None else None,
         right_steps_punished=_share(punished, right_failed),
         wrong_steps_rewarded=_share(rewarded, wrong_successful),
         right_steps_rewarded=_share(rewarded, right_failed),
         wrong_steps_punished=_share(punished, wrong_successful),
+        blame_on_wrong_steps=_weight_on(right == 0, failed & (right >= 0), blame),
+        wrong_step_tokens=_weight_on(right == 0, failed & (right >= 0), tokens),
         length_bias=_length_bias(size, lengths),
         length_correlation=_length_correlation(size, lengths),
         mean_abs=float(size.sum() / max(int(mask.sum()), 1)),
     )
 
 
-def agreement(values: list[NDArray[Any]], mask: NDArray[Any]) -> tuple[list[list[float | None]], list[list[float]]]:
-    """Pairwise cosine (``None`` with a zero vector) and share of valid tokens of equal sign (0 is one, too)."""
+def agreement(values: list[NDArray[Any]], mask: NDArray[Any]) -> tuple[Matrix, Matrix]:
+    """Pairwise cosine over valid tokens, ``None`` with a zero vector, and share of them of equal sign (0 is one)."""
     flat: list[NDArray[np.float64]] = [np.asarray(v, dtype=np.float64)[mask] for v in values]
     signs = [(v > 0).astype(int) - (v < 0).astype(int) for v in flat]
-    norms = [float(np.linalg.norm(v)) for v in flat]
-    cosine: list[list[float | None]] = [
-        [float(a @ b / (n * m)) if n * m > 0 else None for b, m in zip(flat, norms, strict=True)]
-        for a, n in zip(flat, norms, strict=True)
+    units = [_unit(v) for v in flat]
+    cosine: Matrix = [
+        [None if a is None or b is None else float(np.clip(a @ b, -1.0, 1.0)) for b in units] for a in units
     ]
-    sign = [[float((a == b).mean()) for b in signs] for a in signs]
+    sign: Matrix = [[float((a == b).mean()) if a.size else None for b in signs] for a in signs]
     return cosine, sign
 
 
-def step_advantages(values: NDArray[Any], rollouts: Rollouts) -> list[NDArray[np.float64]]:
-    """Sum of A over the valid tokens of each step, one array a response."""
-    sums: list[NDArray[np.float64]] = []
+def _unit(x: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """``x`` at length 1; ``None`` if it is 0. By its largest element first: squares overflow and vanish early."""
+    largest = float(np.abs(x).max(initial=0.0))
+    if largest == 0:
+        return None
+    scaled = x / largest
+    return scaled / np.linalg.norm(scaled)
+
+
+def _per_step(values: NDArray[Any], rollouts: Rollouts) -> NDArray[np.float64]:
+    """Sum of ``values`` (B, T) over the valid tokens of each step, over all steps of all responses."""
+    sums: list[NDArray[np.float64]] = [np.zeros(0)]
     mask = rollouts.response_mask
     for row, (index, correct) in enumerate(zip(rollouts.step_index or (), rollouts.step_correct or (), strict=True)):
         steps = np.asarray(index, dtype=int)
         counted = steps != NO_STEP
         if mask is not None:
             counted &= np.asarray(mask[row], dtype=bool)
-        weights = np.asarray(values[row, : len(steps)], dtype=np.float64)[counted]
         total = np.zeros(len(correct))
-        np.add.at(total, steps[counted], weights)
+        np.add.at(total, steps[counted], np.asarray(values[row, : len(steps)], dtype=np.float64)[counted])
         sums.append(total)
-    return sums
+    return np.concatenate(sums)
 
 
-def _step_signs(values: NDArray[Any], rollouts: Rollouts) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Over all steps of all responses: negative, positive."""
-    sums = np.concatenate([np.zeros(0), *step_advantages(values, rollouts)])
-    return sums < 0, sums > 0
+def _weight_on(which: NDArray[np.bool_], among: NDArray[np.bool_], weight: NDArray[np.float64]) -> float | None:
+    total = float(weight[among].sum())
+    return float(weight[which & among].sum()) / total if total > 0 else None
 
 
 def _step_facts(rollouts: Rollouts, threshold: float) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
@@ -141,12 +167,13 @@ def _share(which: NDArray[np.bool_], among: NDArray[np.bool_]) -> Share:
     return Share(int((which & among).sum()), int(among.sum()))
 
 
-def _high_entropy_share(size: NDArray[Any], mask: NDArray[Any], entropies: NDArray[Any] | None) -> float | None:
-    if entropies is None or not size.any():
+def _pivots(mask: NDArray[Any], entropies: NDArray[Any] | None) -> NDArray[np.bool_] | None:
+    """(B, T) the valid tokens of highest entropy, ties with the last of them included."""
+    if entropies is None or not mask.any():
         return None
     valid = np.sort(entropies[mask])
     edge = valid[len(valid) - int(np.ceil(HIGH_ENTROPY * len(valid)))]
-    return float(size[mask & (entropies >= edge)].sum() / size.sum())
+    return mask & (entropies >= edge)
 
 
 def _length_bias(size: NDArray[Any], lengths: NDArray[Any]) -> float | None:

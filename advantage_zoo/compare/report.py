@@ -3,16 +3,19 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import advantage_zoo
 from advantage_zoo.compare import tables
 from advantage_zoo.compare.comparison import Comparison
 from advantage_zoo.compare.selection import telling_responses
 from advantage_zoo.rollouts.rollouts import NO_STEP
+
+MAX_TOKENS = 400
+"""Tokens of a response that are drawn: every lane has a cell for each, and a response may have thousands."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _tables(comparison: Comparison) -> list[Page]:
     pages = [
         Page(
             "Signal",
-            tables.signal_legend(),
+            tables.signal_legend(results[0]),
             ("groups without signal", "tokens without signal", "|A| on pivots", "length bias", "mean |A|"),
             [
                 (
@@ -89,12 +92,17 @@ def _tables(comparison: Comparison) -> list[Page]:
             Page(
                 "Polarity",
                 tables.polarity_legend(results[0]),
-                ("right steps in failed responses, punished", "wrong steps in successful ones, rewarded"),
+                (
+                    "right steps in failed responses, punished",
+                    "wrong steps in successful ones, rewarded",
+                    "blame on wrong steps",
+                ),
                 [
                     (
                         result.key,
                         tables.percent(result.metrics.right_steps_punished),
                         tables.percent(result.metrics.wrong_steps_rewarded),
+                        tables.percent(result.metrics.blame_on_wrong_steps),
                     )
                     for result in results
                 ],
@@ -114,7 +122,8 @@ def _tables(comparison: Comparison) -> list[Page]:
 def _response(comparison: Comparison, title: str, row: int) -> dict[str, Any]:
     """One response: its tokens, and for each estimator a lane of (sign, strength, tooltip)."""
     rollouts = comparison.rollouts
-    count = len(rollouts.tokens[row])
+    total = len(rollouts.tokens[row])
+    count = min(total, MAX_TOKENS)
     index = rollouts.step_index[row] if rollouts.step_index is not None else [NO_STEP] * count
     correct = rollouts.step_correct[row] if rollouts.step_correct is not None else ()
     tokens = [
@@ -126,12 +135,12 @@ def _response(comparison: Comparison, title: str, row: int) -> dict[str, Any]:
             "first": index[i] != NO_STEP and (i == 0 or index[i] != index[i - 1]),
             "facts": _facts(comparison, row, i),
         }
-        for i, token in enumerate(rollouts.tokens[row])
+        for i, token in enumerate(rollouts.tokens[row][:count])
     ]
     lanes: list[dict[str, Any]] = []
     for result in comparison.results:
         values = result.values[row, :count]
-        scale = float(np.abs(values).max()) if count else 0.0
+        scale = float(np.abs(values).max(initial=0.0))
         cells = [{"value": float(a), "strength": round(abs(float(a)) / (scale or 1.0), 3)} for a in values]
         lanes.append({"name": result.key, "scale": f"{scale:.3g}", "cells": cells})
     return {
@@ -141,6 +150,7 @@ def _response(comparison: Comparison, title: str, row: int) -> dict[str, Any]:
         "row": row,
         "group": rollouts.groups[row],
         "tokens": tokens,
+        "total": total,
         "lanes": lanes,
     }
 
@@ -148,6 +158,8 @@ def _response(comparison: Comparison, title: str, row: int) -> dict[str, Any]:
 def _facts(comparison: Comparison, row: int, i: int) -> str:
     rollouts = comparison.rollouts
     facts = [f"token {i}: {tables.visible(rollouts.tokens[row][i])}"]
+    if rollouts.response_mask is not None and not rollouts.response_mask[row][i]:
+        facts.append("not emitted by the policy")
     if rollouts.entropies is not None:
         facts.append(f"entropy {float(rollouts.entropies[row][i]):.3f} nats")
     if rollouts.logprobs is not None and rollouts.ref_logprobs is not None:
@@ -165,8 +177,8 @@ def _provenance(comparison: Comparison, source: Path, command: str) -> list[tupl
         ("Command", command),
         ("File", source.name),
         ("SHA-256", hashlib.sha256(source.read_bytes()).hexdigest()),
-        ("advantage-zoo", version("advantage-zoo")),
-        ("NumPy", version("numpy")),
+        ("advantage-zoo", advantage_zoo.__version__),
+        ("NumPy", np.__version__),
         ("Success threshold", f"reward above {comparison.threshold:g}"),
         ("Estimators", "\n".join(parameters)),
     ]

@@ -6,6 +6,8 @@ import numpy as np
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -17,16 +19,21 @@ from advantage_zoo.rollouts.rollouts import NO_STEP
 POSITIVE, NEGATIVE = (33, 102, 172), (179, 88, 6)
 """Blue and orange: told apart by colour-blind readers, too."""
 
+PICTURE_LINES = 5
+"""Lines of tokens that the picture takes at most; a response may have thousands."""
+
 
 def percent(share: Share | float | None) -> str:
     """``12.3 %``; a dash where there is nothing to tell."""
     value = share.value if isinstance(share, Share) else share
-    return "-" if value is None else f"{100 * value:.1f} %"
+    return "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f} %"
 
 
 def number(value: float | None) -> str:
-    """Two decimals, or a dash."""
-    return "-" if value is None else f"{value:.2f}"
+    """Two decimals, three digits where these would say little, or a dash."""
+    if value is None or not np.isfinite(value):
+        return "-"
+    return f"{value:.2f}" if value == 0 or 0.05 <= abs(value) < 1e4 else f"{value:.3g}"
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -38,11 +45,13 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         f"{len(rollouts)} responses to {groups} prompts, {sum(map(len, rollouts.tokens)):,} tokens, "
         f"{100 * solved:.1f} % of the responses successful\n"
     )
-    _print(console, signal_table(comparison), signal_legend())
+    _print(console, signal_table(comparison), signal_legend(comparison.results[0]))
     if any(r.metrics.right_steps_punished.total or r.metrics.wrong_steps_rewarded.total for r in comparison.results):
         _print(console, polarity_table(comparison), polarity_legend(comparison.results[0]))
     if len(comparison.results) > 1:
-        _print(console, agreement_table(comparison), agreement_legend())
+        for table in agreement_tables(comparison, console.width):
+            _print_table(console, table)
+        console.print(agreement_legend() + "\n", style="dim", highlight=False)
     if any(result.diagnostics for result in comparison.results):
         _print(
             console, diagnostics_table(comparison), "What an estimator reports of itself; docs/estimators/ explains."
@@ -50,26 +59,32 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     picture(comparison, console)
 
 
-def signal_legend() -> str:
+def signal_legend(result: Result) -> str:
     """What the columns of the first table mean."""
     return (
         "No signal: every advantage is exactly 0. On pivots: share of |A| on the 20 % of tokens with the highest "
-        "entropy (all alike: about 20 %). Length bias: |A| a token on the longest quarter over the shortest (none: 1)."
+        f"entropy (all tokens alike: {percent(result.metrics.high_entropy_tokens)}). Length bias: |A| a token on the "
+        "longest quarter of responses over that on the shortest (none: 1)."
     )
 
 
 def polarity_legend(result: Result) -> str:
     """What the columns of the polarity table mean."""
+    m = result.metrics
     return (
-        f"{result.metrics.right_steps_punished.total} right steps stand in failed responses, "
-        f"{result.metrics.wrong_steps_rewarded.total} wrong steps in successful ones. Punished, rewarded: the step's "
-        "advantages sum to less, more than 0. Lower is better in both."
+        f"{m.right_steps_punished.total} right steps stand in failed responses, {m.wrong_steps_rewarded.total} wrong "
+        "steps in successful ones. Punished, rewarded: the step's advantages sum to less, more than 0; low is good. "
+        "Blame: of the negative advantage in failed responses, the share on wrong steps; high is good (all alike: "
+        f"{percent(m.wrong_step_tokens)})."
     )
 
 
 def agreement_legend() -> str:
     """What the cells of the agreement table mean."""
-    return "Cosine of the advantages, and share of tokens whose advantages have the same sign."
+    return (
+        "Cosine of the advantages over all valid tokens (1: the same direction), and under it the share of tokens "
+        "whose advantages have the same sign, 0 being one."
+    )
 
 
 def signal_table(comparison: Comparison) -> Table:
@@ -90,22 +105,25 @@ def signal_table(comparison: Comparison) -> Table:
 
 def polarity_table(comparison: Comparison) -> Table:
     """Steps whose advantage points the wrong way."""
-    table = _table(
-        "Polarity", "right steps in failed\nresponses, punished", "wrong steps in successful\nones, rewarded"
-    )
+    failed, successful = "right steps in failed\nresponses, punished", "wrong steps in success-\nful ones, rewarded"
+    table = _table("Polarity", failed, successful, "blame on\nwrong steps")
     for result in comparison.results:
         m = result.metrics
-        table.add_row(result.key, percent(m.right_steps_punished), percent(m.wrong_steps_rewarded))
+        cells = (m.right_steps_punished, m.wrong_steps_rewarded, m.blame_on_wrong_steps)
+        table.add_row(result.key, *map(percent, cells))
     return table
 
 
-def agreement_table(comparison: Comparison) -> Table:
-    """Pairwise cosine and sign agreement."""
-    table = _table("Agreement", *(result.key for result in comparison.results))
-    for result, cosines, signs in zip(comparison.results, comparison.cosine, comparison.sign, strict=True):
-        cells = (f"{number(c)}\n{percent(s)}" for c, s in zip(cosines, signs, strict=True))
-        table.add_row(result.key, *cells)
-    return table
+def agreement_tables(comparison: Comparison, width: int) -> Iterable[Table]:
+    """Pairwise cosine and sign agreement, in as many tables as it takes to fit ``width``."""
+    names = [result.key for result in comparison.results]
+    label = max(map(cell_len, ("estimator", *names)))
+    for start, stop in _lines([max(cell_len(name), len("100.0 %")) + 3 for name in names], width - label - 2):
+        table = _table("Agreement" if start == 0 else "Agreement, continued", *names[start:stop])
+        for name, cosines, signs in zip(names, comparison.cosine, comparison.sign, strict=True):
+            pairs = zip(cosines[start:stop], signs[start:stop], strict=True)
+            table.add_row(name, *(f"{number(c)}\n{percent(s)}" for c, s in pairs))
+        yield table
 
 
 def diagnostics_table(comparison: Comparison) -> Table:
@@ -129,9 +147,9 @@ def picture(comparison: Comparison, console: Console) -> None:
     console.print(Text("A failed response, token by token", style="bold"))
     console.print(Text(f"prompt {rollouts.prompts[row]!r}, reward {rollouts.rewards[row]:g}"))
     tokens = [visible(token) for token in rollouts.tokens[row]]
-    names = ["", *(result.key for result in comparison.results)]
-    label = max(cell_len(name) for name in (*names, "steps")) + 2
-    for start, stop in _lines([max(cell_len(token), 1) for token in tokens], console.width - label):
+    label = max(cell_len(name) for name in (*(result.key for result in comparison.results), "tokens")) + 2
+    lines = list(_lines([cell_len(token) for token in tokens], console.width - label))
+    for start, stop in lines[:PICTURE_LINES]:
         part = range(start, stop)
         console.print(Text("tokens".ljust(label)) + Text("".join(tokens[i] for i in part)), soft_wrap=True)
         if rollouts.step_index is not None and rollouts.step_correct is not None:
@@ -145,17 +163,21 @@ def picture(comparison: Comparison, console: Console) -> None:
                 lane.append(*_cell(float(result.values[row, i]) / scale, cell_len(tokens[i])))
             console.print(lane, soft_wrap=True)
         console.print()
+    if len(lines) > PICTURE_LINES:
+        console.print(f"... and {len(tokens) - lines[PICTURE_LINES][0]} more tokens; --report draws them.", style="dim")
     console.print(
-        "+ more of this token, - less, · no signal; the stronger the colour, the larger |A| in this response. "
-        "Steps: r right, x wrong.",
+        "+ more of this token, - less, · exactly 0; # and = where |A| is at least half of the lane's largest. "
+        "Steps: r right, x wrong, ? unknown.",
         style="dim",
+        highlight=False,
     )
 
 
 def visible(token: str) -> str:
     """The token with white space made visible and nothing that could move the cursor."""
     shown = token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-    return "".join(c if c.isprintable() else "�" for c in shown) or "∅"
+    shown = "".join(c if c.isprintable() else "�" for c in shown)
+    return shown if cell_len(shown) else "∅"
 
 
 def _mark(step: int, correct: Iterable[bool | None]) -> str:
@@ -173,7 +195,9 @@ def _cell(strength: float, width: int) -> tuple[str, str]:
     # From a tint that is still told from none to the full colour; white letters on it.
     shade = 0.35 + 0.65 * abs(strength)
     r, g, b = (round(c * shade) for c in base)
-    return ("+" if strength > 0 else "-") * width, f"white on rgb({r},{g},{b})"
+    # The glyphs say the same without colour: doubled strokes are strong.
+    weak, strong = ("+", "#") if strength > 0 else ("-", "=")
+    return (strong if abs(strength) >= 0.5 else weak) * width, f"white on rgb({r},{g},{b})"
 
 
 def _lines(widths: list[int], room: int) -> Iterable[tuple[int, int]]:
@@ -191,10 +215,18 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("estimator", no_wrap=True)
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
+def _print_table(console: Console, table: Table) -> None:
+    """As wide as the table wants to be: a line that the terminal wraps is better than a number that is cut."""
+    room = console.options.update(width=100_000)
+    wanted = Measurement.get(console, room, table).maximum
+    segments = console.render(table, console.options.update(width=max(console.width, wanted)))
+    console.print(Segments(segments), crop=False, soft_wrap=True, end="")
+
+
 def _print(console: Console, table: Table, legend: str) -> None:
-    console.print(table)
+    _print_table(console, table)
     console.print(legend + "\n", style="dim", highlight=False)

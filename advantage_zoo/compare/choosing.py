@@ -1,0 +1,87 @@
+"""Which estimators to run on a file, and with which parameters: what `--estimators` and `--set` mean."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from advantage_zoo.compare.comparison import missing_inputs, never_in_a_file
+from advantage_zoo.estimator import Estimator
+from advantage_zoo.registry import estimator, names
+from advantage_zoo.rollouts import Rollouts
+from advantage_zoo.suggestions import nearest
+
+
+class ChoiceError(ValueError):
+    """What was asked for cannot be run; the message says what can."""
+
+
+def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[list[str], dict[str, list[str]]]:
+    """The names of the estimators to run: those asked for, else all that a file can feed.
+
+    Returns:
+        The names; and, for each estimator that was left out because it needs what no rollout file holds, those fields.
+
+    Raises:
+        LookupError: No estimator has one of these names.
+        ChoiceError: The rollouts lack an input of one of them.
+    """
+    left_out: dict[str, list[str]] = {}
+    wanted = list(dict.fromkeys(asked or names()))
+    needs = {name: estimator(name).needs for name in wanted}
+    if not asked:
+        left_out = {name: never_in_a_file(needs[name]) for name in wanted if never_in_a_file(needs[name])}
+        wanted = [name for name in wanted if name not in left_out]
+    lacking = {name: missing_inputs(rollouts, needs[name]) for name in wanted}
+    starved = [name for name in wanted if lacking[name]]
+    if starved:
+        missing = sorted({field for name in starved for field in lacking[name]})
+        fed = [name for name in wanted if name not in starved]
+        hint = f"--estimators {','.join(fed)} runs without" if fed else "docs/rollouts.md lists the columns"
+        raise ChoiceError(f"{source} has no {' and no '.join(missing)}, which {_needed_by(starved)}; {hint}.")
+    return wanted, left_out
+
+
+def configure(chosen: Iterable[str], settings: Iterable[str] = ()) -> list[tuple[str, Estimator]]:
+    """(name, instance) pairs, with ``NAME.PARAM=VALUE`` settings typed by the parameters' defaults.
+
+    Raises:
+        ChoiceError: A setting cannot be read, its estimator is not chosen, or its parameter or value is refused.
+    """
+    params: dict[str, dict[str, Any]] = {name: {} for name in chosen}
+    for setting in settings:
+        target, equals, text = setting.partition("=")
+        name, _, key = target.rpartition(".")
+        if not (equals and name and key):
+            raise ChoiceError(f"--set {setting}: expected NAME.PARAM=VALUE, for instance ep_grpo.num_buckets=5.")
+        if name not in params:
+            meant = "" if name in names() else nearest(name, params)
+            raise ChoiceError(f"--set {setting}: {name!r} is not compared{meant}; compared are {', '.join(params)}.")
+        params[name][key] = _parsed(name, key, text, setting)
+        _made(name, {key: params[name][key]}, f"--set {setting}: ")  # refused here, the message tells which
+    return [(name, _made(name, given, f"{name} cannot be made: ")) for name, given in params.items()]
+
+
+def _parsed(name: str, key: str, text: str, setting: str) -> Any:
+    """``text`` as the type of the parameter's default; making the estimator names what is unknown or out of range."""
+    default = getattr(estimator(name), key, None)
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ChoiceError(f"--set {setting}: {name}.{key} is {text!r}; expected true or false.")
+        return text.lower() == "true"
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError:
+            kind = "a whole number" if isinstance(default, int) else "a number"
+            raise ChoiceError(f"--set {setting}: {name}.{key} is {text!r}; expected {kind}.") from None
+    return text
+
+
+def _made(name: str, params: dict[str, Any], where: str) -> Estimator:
+    try:
+        return estimator(name).create(**params)
+    except Exception as error:  # a plugin's constructor may raise anything
+        raise ChoiceError(f"{where}{error}") from error
+
+
+def _needed_by(starved: list[str]) -> str:
+    return f"{starved[0]} needs" if len(starved) == 1 else f"{', '.join(starved[:-1])} and {starved[-1]} need"
