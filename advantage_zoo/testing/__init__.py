@@ -3,10 +3,10 @@
 Needs hypothesis; ``import advantage_zoo`` does not import this package.
 """
 
-from advantage_zoo.testing.libraries import Backend, backend, installed
+from advantage_zoo.testing.backends import Backend, backend, installed
 from advantage_zoo.testing.check import check_estimator, check_law
 from advantage_zoo.testing.invariants import INVARIANTS, Invariant
-from advantage_zoo.testing.batches import rollouts
+from advantage_zoo.testing.strategies import rollouts
 from advantage_zoo.testing.trial import Trial
 
 __all__ = [

@@ -1,0 +1,87 @@
+"""check_estimator: every invariant that an estimator keeps or claims, on every library."""
+
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from advantage_zoo.batch import RolloutBatch
+from advantage_zoo.compute import compute_advantages
+from advantage_zoo.estimator import Estimator
+from advantage_zoo.registry import estimator as find
+from advantage_zoo.testing.backends import Backend, backend, installed
+from advantage_zoo.testing.invariants import INVARIANTS, Invariant, laws_of
+from advantage_zoo.testing.strategies import rollouts
+from advantage_zoo.testing.trial import Compute, Trial
+
+EXAMPLES = {"numpy": 40, "readonly": 20, "torch": 20, "strict": 8, "jax": 2}
+"""Batches a law and library; JAX compiles each shape anew."""
+
+
+def check_law(
+    law: Invariant,
+    estimator: Estimator,
+    library: Backend,
+    *,
+    examples: int | None = None,
+    compute: Compute = compute_advantages,
+) -> None:
+    """Hold an estimator to one law on one library.
+
+    Args:
+        law: One of ``INVARIANTS``.
+        estimator: An instance.
+        library: Where to compute.
+        examples: Number of batches; by library if not given.
+        compute: What computes; a test of the checks puts a broken one here.
+
+    Raises:
+        AssertionError: With the law, the smallest counterexample found and the law's source.
+    """
+    # One shape under JAX, so that it compiles once.
+    batches = rollouts(rows=6, tokens=4, num_groups=4) if library.name == "jax" else rollouts()
+    last: list[RolloutBatch] = []
+
+    @settings(
+        max_examples=examples or EXAMPLES[library.name],
+        deadline=None,
+        database=None,
+        derandomize=True,
+        report_multiple_bugs=False,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate,) if library.name == "jax" else (Phase.generate, Phase.shrink),
+    )
+    @given(batches, st.integers(0, 2**16))
+    def hold(batch: RolloutBatch, seed: int) -> None:
+        last[:] = [batch]
+        law.check(Trial(estimator, batch, library, seed, compute))
+
+    with library.precise():
+        try:
+            hold()
+        except AssertionError as error:
+            raise AssertionError(
+                f"{estimator!r} breaks {law.id} on {library.name}: {law.law}\n{error}\n"
+                f"Smallest batch: {last[0]}\nWhere it hurt: {law.source}"
+            ) from error
+
+
+def check_estimator(which: str | type[Estimator], backends: Sequence[str] | None = None) -> None:
+    """Hold an estimator, at its default parameters, to every invariant and to those that it claims.
+
+    Args:
+        which: Its name, or its class.
+        backends: Names of libraries; all that are installed if not given.
+
+    Raises:
+        AssertionError: It breaks a law; the message tells which, the smallest counterexample and the law's source.
+        LookupError: No estimator has this name, or it claims an invariant that does not exist.
+    """
+    cls = find(which) if isinstance(which, str) else which
+    unknown = sorted(cls.claims - INVARIANTS.keys())
+    if unknown:
+        raise LookupError(f"{cls.name} claims {', '.join(unknown)}; there are {', '.join(INVARIANTS)}.")
+    for name in installed() if backends is None else backends:
+        for law in laws_of(cls.claims):
+            check_law(law, cls(), backend(name))

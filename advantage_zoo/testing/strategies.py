@@ -1,0 +1,99 @@
+"""Hypothesis strategy of rollouts: what batches look like when nobody has tidied them."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from advantage_zoo.batch import RolloutBatch
+
+JUNK = (0.0, float("nan"), float("inf"), float("-inf"), 1e9)
+"""What stands in masked slots."""
+
+DEAD = (0.0, 1.0, 0.5, 0.81593, -3.3, 1 / 3)
+"""Rewards of a group whose responses are all rewarded alike."""
+
+
+@st.composite
+def rollouts(
+    draw: st.DrawFn,
+    *,
+    rows: int | None = None,
+    tokens: int | None = None,
+    num_groups: int | None = None,
+    max_rows: int = 7,
+    max_tokens: int = 6,
+) -> RolloutBatch:
+    """Padded NumPy batches, float64, with every optional field.
+
+    Ragged and empty responses, holes in the mask, anything in masked slots, rows in any order, groups of one and of
+    unequal sizes, ids without responses, dead groups, 0/1 and continuous rewards and ones far from 0, equal and zero
+    entropies, a policy equal to its reference. Log-probabilities are multiples of 1/64 and entropies of 1/1000, so that
+    differences are exact in float32, and cumulative entropies stand on a bucket's edge or clear of it.
+
+    Args:
+        draw: Hypothesis passes it.
+        rows: Number of responses; drawn up to ``max_rows`` if not given.
+        tokens: Number of token slots; drawn up to ``max_tokens`` if not given.
+        num_groups: Static number of groups; drawn if not given.
+        max_rows: Largest number of responses.
+        max_tokens: Largest number of token slots.
+    """
+    b = rows or draw(st.integers(1, max_rows))
+    t = tokens or draw(st.integers(1, max_tokens))
+    used = min(num_groups or b, draw(st.integers(1, b)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    group_ids = np.array(draw(st.lists(st.integers(0, used - 1), min_size=b, max_size=b)))
+    lengths = np.array(draw(st.lists(st.integers(0, t) | st.just(t), min_size=b, max_size=b)))
+    mask: NDArray[Any] = np.arange(t) < lengths[:, None]
+    if draw(st.booleans()):
+        mask &= rng.random((b, t)) < 0.7
+    entropies = draw(st.sampled_from([_random_entropies, _equal_entropies, _some_zero]))(rng, b, t)
+    logprobs = -rng.integers(0, 64 * 8, (b, t)) / 64
+    shift = rng.integers(-64, 64, (b, t)) / 64
+    ref_logprobs = np.minimum(logprobs + shift, 0.0) if draw(st.integers(0, 3)) else logprobs.copy()
+    junk = draw(st.sampled_from(JUNK))
+    rewards = _rewards(draw, rng, group_ids, used)
+    return RolloutBatch(
+        rewards=rewards,
+        response_mask=mask,
+        group_ids=group_ids,
+        num_groups=num_groups or used + draw(st.sampled_from([0, 0, 2])),
+        logprobs=np.where(mask, logprobs, junk),
+        ref_logprobs=np.where(mask, ref_logprobs, junk),
+        entropies=np.where(mask, entropies, junk),
+        token_rewards=np.where(mask, rng.integers(-64, 64, (b, t)) / 64, junk),
+        values=np.where(mask, rng.integers(-64, 64, (b, t)) / 64, junk),
+        reward_components=np.stack([rewards, rng.integers(0, 2, b).astype(float)], axis=1),
+        baseline_rewards=rng.integers(0, 2, b).astype(float),
+    )
+
+
+def _rewards(draw: st.DrawFn, rng: np.random.Generator, group_ids: NDArray[Any], used: int) -> NDArray[Any]:
+    rewards = np.zeros(len(group_ids))
+    for group in range(used):
+        member = group_ids == group
+        count = int(member.sum())
+        match draw(st.sampled_from(["binary", "real", "dead", "offset"])):
+            case "binary":
+                rewards[member] = rng.integers(0, 2, count)
+            case "real":
+                rewards[member] = rng.integers(-3000, 3000, count) / 1000
+            case "dead":
+                rewards[member] = draw(st.sampled_from(DEAD))
+            case _:
+                rewards[member] = 1000 + rng.integers(0, 8, count) / 8
+    return rewards
+
+
+def _random_entropies(rng: np.random.Generator, b: int, t: int) -> NDArray[Any]:
+    return rng.integers(0, 3000, (b, t)) / 1000
+
+
+def _equal_entropies(rng: np.random.Generator, b: int, t: int) -> NDArray[Any]:
+    return np.full((b, t), rng.choice([0.1, 0.7, 1.0]))
+
+
+def _some_zero(rng: np.random.Generator, b: int, t: int) -> NDArray[Any]:
+    return _random_entropies(rng, b, t) * (rng.random((b, 1)) < 0.5)

@@ -1,0 +1,75 @@
+"""The invariants that need a library's tracing: agreement, no synchronisation, no gradient."""
+
+import importlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from advantage_zoo.batch import RolloutBatch
+from advantage_zoo.estimator import Advantages
+from advantage_zoo.testing import layouts
+from advantage_zoo.testing.backends import backend, convert
+from advantage_zoo.testing.trial import TOLERANCE, Trial, require, require_close
+
+
+def agree(trial: Trial) -> None:
+    """The library agrees with NumPy, and JAX's jit with both."""
+    for dtype in (d for d in TOLERANCE if d in trial.backend.dtypes):
+        rounded = convert(trial.batch, lambda x, d=dtype: x.astype(d).astype(float) if x.dtype.kind == "f" else x)
+        reference = replace(trial, backend=backend("numpy")).run(rounded)
+        runs = {trial.backend.name: trial.run(dtype=dtype)}
+        if trial.backend.name == "jax":
+            jitted = importlib.import_module("jax").jit(lambda b: trial.compute(b, trial.estimator))
+            runs["jax.jit"] = jitted(trial.backend.batch(trial.batch, dtype))
+        for name, result in runs.items():
+            got = trial.backend.asnumpy(result.values)
+            require_close("AGREE", got, reference.values, f"{name} and NumPy in {dtype}", TOLERANCE[dtype])
+
+
+def _both_layouts(batch: RolloutBatch) -> tuple[RolloutBatch, RolloutBatch]:
+    return batch, layouts.pack(batch, np.ones_like(batch.response_mask))
+
+
+def no_sync(trial: Trial) -> None:
+    """No value is read back from the device: fake tensors and abstract values have none to read."""
+    for batch in _both_layouts(trial.batch):
+        here = trial.backend.batch(batch)
+        try:
+            if trial.backend.name == "torch":
+                fake: Any = importlib.import_module("torch._subclasses.fake_tensor").FakeTensorMode()
+                with fake:
+                    trial.compute(convert(here, fake.from_tensor), trial.estimator)
+            elif trial.backend.name == "jax":
+                jax: Any = importlib.import_module("jax")
+                jax.eval_shape(lambda b: trial.compute(b, trial.estimator), here)
+        except Exception as error:
+            raise AssertionError(f"NO_SYNC: a value was read ({type(error).__name__}: {error}).") from error
+
+
+def no_grad(trial: Trial) -> None:
+    """The result carries no gradient."""
+    for batch in _both_layouts(layouts.fill_masked(trial.batch, 0.0)):
+        here = trial.backend.batch(batch)
+        if trial.backend.name == "torch":
+            result = trial.compute(convert(here, _track), trial.estimator)
+            tracked = [k for k, x in {"values": result.values, **result.diagnostics}.items() if x.requires_grad]
+            require("NO_GRAD", not tracked, f"{', '.join(tracked)} requires a gradient.")
+        elif trial.backend.name == "jax":
+            _no_jax_gradient(trial, here)
+
+
+def _track(x: Any) -> Any:
+    return x.clone().requires_grad_() if x.is_floating_point() else x
+
+
+def _no_jax_gradient(trial: Trial, here: RolloutBatch) -> None:
+    jax: Any = importlib.import_module("jax")
+    floating = {"rewards": here.rewards, **layouts.token_fields(here)}
+
+    def total(arrays: dict[str, Any]) -> Any:
+        result: Advantages = trial.compute(replace(here, **arrays), trial.estimator)
+        return (result.values**2).sum()
+
+    for name, slope in jax.jit(jax.grad(total))(floating).items():
+        require("NO_GRAD", not np.any(np.asarray(slope)), f"the gradient by {name} is {slope}.")
