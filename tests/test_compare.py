@@ -230,9 +230,7 @@ class Odd(az.Estimator):
 def test_what_goes_wrong_inside_an_estimator_is_named():
     with pytest.raises(ComparisonError, match=r"odd failed on these rollouts \(KeyError: 'lost'\)"):
         compare(made_rollouts(), [Odd()])
-    with pytest.raises(
-        ComparisonError, match=r"odd failed .* 50 advantages are not finite, the first at row 0, token 0"
-    ):
+    with pytest.raises(ComparisonError, match=r"odd failed .* 50 advantages are not finite, the first at row 0, tok"):
         compare(made_rollouts(), [Odd(what="nan")])
 
 

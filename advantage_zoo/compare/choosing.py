@@ -22,7 +22,7 @@ def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[
 
     Raises:
         LookupError: No estimator has one of these names.
-        ChoiceError: The rollouts lack an input of one of them.
+        ChoiceError: The rollouts lack an input of one of them, or none is left.
     """
     left_out: dict[str, list[str]] = {}
     wanted = list(dict.fromkeys(asked or names()))
@@ -37,6 +37,8 @@ def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[
         fed = [name for name in wanted if name not in starved]
         hint = f"--estimators {','.join(fed)} runs without" if fed else "docs/rollouts.md lists the columns"
         raise ChoiceError(f"{source} has no {' and no '.join(missing)}, which {_needed_by(starved)}; {hint}.")
+    if not wanted:
+        raise ChoiceError("There is no estimator to compare; advantage-zoo list shows what there is, and why.")
     return wanted, left_out
 
 

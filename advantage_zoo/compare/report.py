@@ -159,7 +159,7 @@ def _facts(comparison: Comparison, row: int, i: int) -> str:
     rollouts = comparison.rollouts
     facts = [f"token {i}: {tables.visible(rollouts.tokens[row][i])}"]
     if rollouts.response_mask is not None and not rollouts.response_mask[row][i]:
-        facts.append("not emitted by the policy")
+        return "\n".join([*facts, "not emitted by the policy"])
     if rollouts.entropies is not None:
         facts.append(f"entropy {float(rollouts.entropies[row][i]):.3f} nats")
     if rollouts.logprobs is not None and rollouts.ref_logprobs is not None:
