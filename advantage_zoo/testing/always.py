@@ -80,7 +80,9 @@ def group_independence(trial: Trial) -> None:
     batch, rng = layouts.fill_masked(trial.batch, 0.0), trial.rng
     group = int(rng.choice(batch.group_ids))
     mine = batch.group_ids == group
-    new = {name: np.where(mine[:, None], x[:, ::-1] - 1.0, x) for name, x in layouts.token_fields(batch).items()}
+    new: dict[str, Any] = {
+        name: np.where(mine[:, None], x[:, ::-1] - 1.0, x) for name, x in layouts.token_fields(batch).items()
+    }
     new["entropies"] = np.where(mine[:, None], rng.random(batch.response_mask.shape), batch.entropies)
     new["rewards"] = np.where(mine, rng.normal(size=mine.shape) * 100 + 50, batch.rewards)
     kept = ~mine
@@ -159,10 +161,11 @@ def kind(trial: Trial) -> None:
     for dtype in trial.backend.dtypes:
         batch = trial.backend.batch(trial.batch, dtype)
         values = trial.compute(batch, trial.estimator).values
-        for what, got, expected in (
+        rows: tuple[tuple[str, Any, Any], ...] = (
             ("type", type(values), type(batch.rewards)),
             ("dtype", values.dtype, batch.rewards.dtype),
             ("shape", tuple(values.shape), tuple(batch.response_mask.shape)),
             ("device", getattr(values, "device", None), getattr(batch.rewards, "device", None)),
-        ):
+        )
+        for what, got, expected in rows:
             require("KIND", got == expected, f"{what} is {got}, expected {expected}.")

@@ -67,7 +67,8 @@ def dead_group_alive(trial: Trial) -> None:
     batch = fill_masked(trial.batch, 0.0)
     rewards = trial.rng.integers(0, 2, int(batch.num_groups or 0)).astype(float)[batch.group_ids]
     # Every response diverges by an amount of its own, so that any group of two can be told apart token by token.
-    away = batch.logprobs - 0.5 - np.arange(len(rewards))[:, None]
+    logprobs: Any = batch.logprobs
+    away: Any = logprobs - 0.5 - np.arange(len(rewards))[:, None]
     values = trial.values(replace(batch, rewards=rewards, ref_logprobs=np.where(batch.response_mask, away, 0.0)))
     for rows in trial.groups():
         if len(rows) > 1:

@@ -36,7 +36,7 @@ def fill_masked(batch: RolloutBatch, junk: float) -> RolloutBatch:
 
 def spread(batch: RolloutBatch, columns: NDArray[Any], width: int, junk: float) -> RolloutBatch:
     """Slot (b, t) moves to column ``columns[b, t]`` of a batch of ``width`` columns; new slots are masked ``junk``."""
-    rows = np.arange(columns.shape[0])[:, None]
+    rows: NDArray[Any] = np.arange(columns.shape[0])[:, None]
     moved: dict[str, NDArray[Any]] = {}
     for name, x in token_fields(batch).items():
         moved[name] = np.full((columns.shape[0], width), junk, dtype=x.dtype)
@@ -49,7 +49,7 @@ def spread(batch: RolloutBatch, columns: NDArray[Any], width: int, junk: float) 
 def pad(batch: RolloutBatch, before: int, after: int, junk: float) -> RolloutBatch:
     """More masked columns at both ends."""
     rows, width = batch.response_mask.shape
-    columns = np.broadcast_to(np.arange(width) + before, (rows, width))
+    columns: NDArray[Any] = np.broadcast_to(np.arange(width) + before, (rows, width))
     return spread(batch, columns, before + width + after, junk)
 
 

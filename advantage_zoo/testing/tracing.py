@@ -1,6 +1,7 @@
 """The invariants that need a library's tracing: agreement, no synchronisation, no gradient."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,10 @@ from advantage_zoo.testing.backends import backend, convert
 from advantage_zoo.testing.trial import TOLERANCE, Trial, require, require_close
 
 
+def _computation(trial: Trial) -> Callable[[RolloutBatch], Advantages]:
+    return lambda batch: trial.compute(batch, trial.estimator)
+
+
 def agree(trial: Trial) -> None:
     """The library agrees with NumPy, and JAX's jit with both."""
     for dtype in (d for d in TOLERANCE if d in trial.backend.dtypes):
@@ -20,8 +25,8 @@ def agree(trial: Trial) -> None:
         reference = replace(trial, backend=backend("numpy")).run(rounded)
         runs = {trial.backend.name: trial.run(dtype=dtype)}
         if trial.backend.name == "jax":
-            jitted = importlib.import_module("jax").jit(lambda b: trial.compute(b, trial.estimator))
-            runs["jax.jit"] = jitted(trial.backend.batch(trial.batch, dtype))
+            jax: Any = importlib.import_module("jax")
+            runs["jax.jit"] = jax.jit(_computation(trial))(trial.backend.batch(trial.batch, dtype))
         for name, result in runs.items():
             got = trial.backend.asnumpy(result.values)
             require_close("AGREE", got, reference.values, f"{name} and NumPy in {dtype}", TOLERANCE[dtype])
@@ -42,7 +47,7 @@ def no_sync(trial: Trial) -> None:
                     trial.compute(convert(here, fake.from_tensor), trial.estimator)
             elif trial.backend.name == "jax":
                 jax: Any = importlib.import_module("jax")
-                jax.eval_shape(lambda b: trial.compute(b, trial.estimator), here)
+                jax.eval_shape(_computation(trial), here)
         except Exception as error:
             raise AssertionError(f"NO_SYNC: a value was read ({type(error).__name__}: {error}).") from error
 

@@ -1,0 +1,115 @@
+"""EP-GRPO, Eq. 18-26 and Table I of arXiv:2605.04960, token by token; tau in exact arithmetic."""
+
+import math
+from fractions import Fraction
+from statistics import median
+
+from oracles.grpo import deviation, mean, members, sequence_advantages
+
+
+def sign(x):
+    return (x > 0) - (x < 0)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def progress(entropies, mask):
+    """tau of each slot, a Fraction (None where masked): Eq. 22-23."""
+    taus = []
+    for row, valid in zip(entropies, mask, strict=True):
+        steps = [Fraction(h) if v else Fraction(0) for h, v in zip(row, valid, strict=True)]
+        if sum(steps) == 0:
+            steps = [Fraction(bool(v)) for v in valid]
+        total = sum(steps)
+        taus.append([sum(steps[: t + 1]) / total if v else None for t, v in enumerate(valid)])
+    return taus
+
+
+def gates(entropies, mask, group_ids, temperature, scope, eps, mean_one):
+    """W of each valid token, by (row, column): Eq. 18-19."""
+    key = {"group": lambda i: group_ids[i], "batch": lambda i: 0, "sequence": lambda i: i}[scope]
+    scopes = {}
+    for i, row in enumerate(mask):
+        for t, valid in enumerate(row):
+            if valid:
+                scopes.setdefault(key(i), []).append((i, t))
+    gate = {}
+    for tokens in scopes.values():
+        numbers = [entropies[i][t] for i, t in tokens]
+        spread = deviation(numbers, 0) + eps
+        for i, t in tokens:
+            standard = float(Fraction(entropies[i][t]) - mean(numbers)) / spread if spread else 0.0
+            gate[i, t] = sigmoid(temperature * standard)
+        if mean_one:
+            average = math.fsum(gate[token] for token in tokens) / len(tokens)
+            for token in tokens:
+                gate[token] /= average
+    return gate
+
+
+def ep_grpo(
+    rewards,
+    mask,
+    group_ids,
+    entropies,
+    logprobs,
+    ref_logprobs,
+    *,
+    eps=1e-6,
+    gate_temperature=5.0,
+    beta=0.1,
+    progress_weight=0.2,
+    num_buckets=10,
+    reward_threshold=0.5,
+    gate_scope="group",
+    bucket_norm="zscore",
+    gate_progress=True,
+    gate_mean_one=False,
+    progress_anchor="sign",
+    progress_floor=1.0,
+):
+    grpo = sequence_advantages(rewards, mask, group_ids, eps, 1)
+    gate = gates(entropies, mask, group_ids, gate_temperature, gate_scope, eps, gate_mean_one)
+    taus = progress(entropies, mask)
+
+    dead = {g for g in set(group_ids) if len({rewards[i] for i in members(mask, group_ids, g)}) < 2}
+    buckets = {}
+    for i, t in gate:
+        if progress_anchor == "none":
+            anchor = 1.0
+        elif group_ids[i] in dead:
+            anchor = sign(rewards[i] - reward_threshold)
+        else:
+            anchor = sign(grpo[i]) if progress_anchor == "sign" else grpo[i]
+        signal = beta * (logprobs[i][t] - ref_logprobs[i][t])
+        bucket = min(math.floor(num_buckets * taus[i][t]), num_buckets - 1)
+        buckets.setdefault((group_ids[i], bucket), {})[i, t] = anchor * signal
+
+    outcome = {(i, t): gate[i, t] * grpo[i] for i, t in gate}
+    process = {}
+    for tokens in buckets.values():
+        numbers = list(tokens.values())
+        spread = max(deviation(numbers, 0), beta * progress_floor) + eps
+        middle = mean(numbers) if bucket_norm == "zscore" else 0
+        for token, oriented in tokens.items():
+            z = float(Fraction(oriented) - middle) / spread if spread else 0.0
+            process[token] = progress_weight * (gate[token] if gate_progress else 1.0) * z
+    values = [
+        [outcome.get((i, t), 0.0) + process.get((i, t), 0.0) for t in range(len(row))] for i, row in enumerate(mask)
+    ]
+
+    used = {g for g in group_ids if members(mask, group_ids, g)}
+    top = sorted((entropies[i][t] for i, t in gate), reverse=True)[: -(-len(gate) // 5)]
+    highest = [gate[i, t] for i, t in gate if entropies[i][t] >= top[-1]]
+    total = math.fsum(map(abs, outcome.values())) + math.fsum(map(abs, process.values()))
+    sizes = [len(tokens) for tokens in buckets.values()]
+    return values, {
+        "gate_top_entropy": math.fsum(highest) / len(highest) if highest else 0.0,
+        "zero_variance_groups": len(dead & used) / len(used) if used else 0.0,
+        "progress_share": math.fsum(map(abs, process.values())) / total if total else 0.0,
+        "sign_flips": sum(values[i][t] * sign(grpo[i]) < 0 for i, t in gate) / len(gate) if gate else 0.0,
+        "bucket_tokens_min": min(sizes, default=0),
+        "bucket_tokens_median": median(sizes) if sizes else 0,
+    }

@@ -1,0 +1,216 @@
+"""Every library against loops in exact arithmetic: 1e-10 in float64, 2e-5 in float32, of the largest value."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from oracles.dapo import dapo
+from oracles.dr_grpo import dr_grpo
+from oracles.ep_grpo import ep_grpo, progress
+from oracles.grpo import grpo, mean, members
+
+import advantage_zoo as az
+from advantage_zoo.testing import rollouts
+from advantage_zoo.testing.backends import convert
+from advantage_zoo.testing.layouts import fill_masked, pack
+
+ORACLES = {"grpo": grpo, "dr_grpo": dr_grpo, "dapo": dapo, "ep_grpo": ep_grpo}
+TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
+EXAMPLES = {"numpy": 60, "readonly": 10, "torch": 30, "strict": 15, "jax": 3}
+
+singletons = st.sampled_from(["zero", "raw"])
+eps = st.sampled_from([0.0, 1e-9, 1e-6, 1e-4])
+PARAMS = {
+    "grpo": st.fixed_dictionaries({}, optional={"eps": eps, "ddof": st.integers(0, 1), "singleton": singletons}),
+    "dr_grpo": st.fixed_dictionaries({}, optional={"singleton": singletons}),
+    "dapo": st.fixed_dictionaries(
+        {},
+        optional={
+            "eps": eps,
+            "ddof": st.integers(0, 1),
+            "singleton": singletons,
+            "reward_threshold": st.sampled_from([0.0, 0.9, -1.0]),
+        },
+    ),
+    "ep_grpo": st.fixed_dictionaries(
+        {},
+        optional={
+            "eps": eps,
+            "gate_temperature": st.sampled_from([0.0, 1.0, 20.0]),
+            "beta": st.sampled_from([0.01, 1.0]),
+            "progress_weight": st.sampled_from([0.0, 1.0, 3.0]),
+            "num_buckets": st.sampled_from([1, 2, 3, 7, 50]),
+            "reward_threshold": st.sampled_from([0.0, 0.9, 1.0]),
+            "gate_scope": st.sampled_from(["batch", "sequence"]),
+            "bucket_norm": st.just("scale"),
+            "gate_progress": st.just(False),
+            "gate_mean_one": st.just(True),
+            "progress_anchor": st.sampled_from(["advantage", "none"]),
+            "progress_floor": st.sampled_from([0.0, 0.1]),
+        },
+    ),
+}
+
+
+def ask_oracle(name, batch, **params):
+    fields = ("entropies", "logprobs", "ref_logprobs") if name == "ep_grpo" else ()
+    arrays = [batch.rewards, batch.response_mask, batch.group_ids, *(getattr(batch, f) for f in fields)]
+    return ORACLES[name](*(x.tolist() for x in arrays), **params)
+
+
+def near_an_edge(batch, num_buckets):
+    """Whether a token stands near a bucket's edge, but not on it."""
+    places = [
+        tau * num_buckets
+        for row in progress(batch.entropies.tolist(), batch.response_mask.tolist())
+        for tau in row
+        if tau
+    ]
+    return any(0 < abs(place - round(place)) < Fraction(1, 10**5) * num_buckets for place in places)
+
+
+def near_the_mean(batch):
+    """Whether a reward stands near its group's mean, but not on it: its sign is a matter of rounding."""
+    mask, ids = batch.response_mask.tolist(), batch.group_ids.tolist()
+    for group in set(ids):
+        rewards = [float(batch.rewards[i]) for i in members(mask, ids, group)]
+        span = Fraction(max(rewards, default=0)) - Fraction(min(rewards, default=0))
+        if any(0 < abs(r - mean(rewards)) < Fraction(1, 10**5) * span for r in map(Fraction, rewards)):
+            return True
+    return False
+
+
+def assert_close(got, expected, tolerance, what):
+    expected = np.asarray(expected, dtype=float)
+    assert got.shape == expected.shape, what
+    largest = max(1e-6, float(np.max(np.abs(expected), initial=0)))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * largest, err_msg=what)
+
+
+def compare(xp, name, batch, params, dtype="float64", flip_margin=True):
+    rounded = convert(batch, lambda x: x.astype(dtype).astype(float) if x.dtype.kind == "f" else x)
+    values, diagnostics = ask_oracle(name, rounded, **params)
+    result = az.compute_advantages(xp.batch(batch, dtype), name, **params)
+    got = xp.asnumpy(result.values)
+    assert str(got.dtype) == dtype
+    assert_close(got, values, TOLERANCE[dtype], "values")
+    assert set(result.diagnostics) == set(diagnostics)
+    magnitude = np.abs(np.asarray(values))[batch.response_mask]
+    clear = not ((magnitude > 0) & (magnitude < 1e-4 * magnitude.max(initial=0))).any()
+    for key, expected in diagnostics.items():
+        if key != "sign_flips" or clear:  # the sign of a rounding error is nobody's
+            assert_close(xp.asnumpy(result.diagnostics[key]), expected, TOLERANCE[dtype], key)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_every_library_agrees_with_the_oracle(xp, name):
+    shape = {"rows": 6, "tokens": 4, "num_groups": 4} if xp.name == "jax" else {}
+
+    @settings(
+        max_examples=EXAMPLES[xp.name],
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(rollouts(**shape), PARAMS[name], st.sampled_from(["float64", "float32"]))
+    def check(batch, params, dtype):
+        if name == "ep_grpo":
+            assume(not near_an_edge(batch, params.get("num_buckets", 10)))
+            assume(
+                not near_the_mean(convert(batch, lambda x: x.astype(dtype).astype(float) if x.dtype.kind == "f" else x))
+            )
+        compare(xp, name, batch, params, dtype)
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("entropy", [0.1, 0.3, 0.7, 1.0, 0.0])
+@pytest.mark.parametrize("tokens", [5, 10, 40, 200])
+def test_equal_entropies_stand_on_edges_in_every_library_and_layout(xp, dtype, entropy, tokens):
+    rng = np.random.default_rng(tokens)
+    shape = (4, tokens)
+    batch = az.RolloutBatch(
+        rewards=np.array([1.0, 0.0, 1.0, 1.0]),
+        response_mask=np.arange(tokens) < np.array([tokens, tokens // 2 + 1, tokens - 1, 3])[:, None],
+        group_ids=np.array([0, 0, 1, 1]),
+        num_groups=2,
+        entropies=np.full(shape, entropy),
+        logprobs=-rng.integers(0, 512, shape) / 64,
+        ref_logprobs=-rng.integers(0, 512, shape) / 64,
+    )
+    compare(xp, "ep_grpo", batch, {}, dtype)
+    packed = xp.asnumpy(az.compute_advantages(xp.batch(pack(batch, batch.response_mask), dtype), "ep_grpo").values)
+    padded = xp.asnumpy(az.compute_advantages(xp.batch(batch, dtype), "ep_grpo").values)[batch.response_mask]
+    assert_close(packed, padded, TOLERANCE[dtype], "packed against padded")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "rewards", [[0.0, 0.5, 1.0], [1000.875, 1000.125, 1000.875, 1000.25, 1000.375], [0.0, 3.0, 7.0, 8.0, 2.0, 4.0]]
+)
+def test_a_reward_at_its_groups_mean_has_no_polarity(xp, dtype, rewards):
+    rng = np.random.default_rng(0)
+    # The last response is at the mean exactly, whatever the others' order.
+    rewards = np.array([*rewards, mean(rewards)], dtype=float)
+    shape = (len(rewards), 3)
+    batch = az.RolloutBatch(
+        rewards=rewards,
+        response_mask=np.ones(shape, bool),
+        group_ids=np.zeros(len(rewards), int),
+        num_groups=1,
+        entropies=rng.integers(1, 3000, shape) / 1000,
+        logprobs=-rng.integers(0, 512, shape) / 64,
+        ref_logprobs=-rng.integers(0, 512, shape) / 64,
+    )
+    assert mean(rewards) == rewards[-1]
+    compare(xp, "ep_grpo", batch, {"progress_weight": 5.0}, dtype)
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "dapo"])
+def test_singleton_raise_refuses_what_the_oracle_refuses(xp, name):
+    batch = az.RolloutBatch(
+        rewards=np.array([1.0, 0.5, 0.0]), response_mask=np.ones((3, 2), bool), group_ids=np.array([0, 1, 0])
+    )
+    with pytest.raises(ValueError, match="one response"):
+        ask_oracle(name, batch, singleton="raise")
+    with pytest.raises(ValueError, match="row 1, group 1"):
+        az.compute_advantages(xp.batch(batch), name, singleton="raise")
+    fine = replace(batch, group_ids=np.array([0, 0, 0]))
+    values, _ = ask_oracle(name, fine, singleton="raise")
+    assert_close(xp.asnumpy(az.compute_advantages(xp.batch(fine), name, singleton="raise").values), values, 1e-10, name)
+
+
+@pytest.mark.parametrize("name", ["dapo"])
+def test_task_rewards_decide_what_dynamic_sampling_keeps(xp, name):
+    batch = az.RolloutBatch(
+        rewards=np.array([1.0, 0.4, 1.0, 0.0]),
+        response_mask=np.ones((4, 2), bool),
+        group_ids=np.array([0, 0, 1, 1]),
+        num_groups=3,
+        extras={"task_rewards": np.array([1.0, 1.0, 1.0, 0.0])},
+    )
+    result = az.compute_advantages(xp.batch(batch), name)
+    values, diagnostics = ask_oracle(name, batch, task_rewards=[1.0, 1.0, 1.0, 0.0])
+    assert_close(xp.asnumpy(result.values), values, 1e-10, "values")
+    assert xp.asnumpy(result.diagnostics["keep"]).tolist() == diagnostics["keep"] == [False, False, True, True]
+    assert float(result.diagnostics["kept_groups"]) == diagnostics["kept_groups"] == 0.5
+
+
+@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("number", [1e-30, 1e30, 1e150, 1e300])
+def test_extreme_rewards_agree_with_the_oracle(name, number):
+    batch = az.RolloutBatch(
+        rewards=np.array([1.0, -1.0, 0.25, 0.5]) * number,
+        response_mask=np.ones((4, 3), bool),
+        group_ids=np.array([0, 0, 0, 0]),
+        **{field: -np.arange(12.0).reshape(4, 3) % 5 for field in ("logprobs", "ref_logprobs")},
+        entropies=np.arange(12.0).reshape(4, 3) % 7 / 8,
+    )
+    values, _ = ask_oracle(name, fill_masked(batch, 0.0))
+    got = az.compute_advantages(batch, name).values
+    np.testing.assert_allclose(got, values, rtol=1e-10)
