@@ -69,8 +69,10 @@ def list_command(as_json: bool) -> None:
 
     console = _console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("name", "needs", "arXiv", "plugin", "promises"):
-        table.add_column(column, no_wrap=column == "name")
+    for column in ("name", "needs", "arXiv", "plugin"):
+        table.add_column(column, no_wrap=column in ("name", "arXiv"), overflow="fold")
+    longest = max((len(claim) for e in found.listed() for claim in e.cls.claims), default=0)
+    table.add_column("promises", min_width=longest + 1, overflow="fold")  # a cut promise is none; with its comma
     for e in found.listed():
         arxiv = e.cls.paper.arxiv if e.cls.paper else "-"
         plugin = "built in" if e.plugin == "advantage_zoo" else e.plugin
@@ -117,26 +119,14 @@ def compare(
     advantage-zoo compare --json > compare.json
     """  # noqa: D301
     from advantage_zoo.compare import compare as run
-    from advantage_zoo.compare.choosing import choose, configure
     from advantage_zoo.progress import bar
     from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
     from advantage_zoo.validation import validate
 
     source = file or shipped_rollouts()
-    if report is not None and not report.parent.is_dir():
-        fail(f"--report {report}: there is no folder {report.parent}.")
-    if report is not None and report.is_dir():
-        fail(f"--report {report} is a folder; name a file, for instance {report / 'compare.html'}.")
-    if not math.isfinite(threshold):
-        fail(f"--threshold is {threshold}; expected a finite number.")
+    _check_before_the_work(report, threshold)
     rollouts = _or_fail(lambda: read_rollouts(source))
-    asked = [name.strip() for words in estimators for name in words.split(",") if name.strip()]
-    if estimators and not asked:
-        fail("--estimators names none; advantage-zoo list shows what there is.")
-    names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))
-    for name, fields in left_out.items():
-        click.echo(f"Note: {name} is left out, as no rollout file holds {', '.join(fields)}.", err=True)
-    instances = _or_fail(lambda: configure(names, settings))
+    instances = _chosen(rollouts, source, estimators, settings)
     with _notes():
         _or_fail(lambda: validate(rollouts.batch()))
         with bar("comparing", len(instances), show=len(instances) * len(rollouts) > 10_000) as advance:
@@ -196,6 +186,30 @@ def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
         f"Wrote {len(rollouts)} responses to {len(set(rollouts.groups))} prompts, mean reward {reward:.3f}, to {out}"
     )
     click.echo(f"Next: advantage-zoo compare {out}")
+
+
+def _check_before_the_work(report: Path | None, threshold: float) -> None:
+    if report is not None and not report.parent.is_dir():
+        fail(f"--report {report}: there is no folder {report.parent}.")
+    if report is not None and report.is_dir():
+        fail(f"--report {report} is a folder; name a file, for instance {report / 'compare.html'}.")
+    if not math.isfinite(threshold):
+        fail(f"--threshold is {threshold}; expected a finite number.")
+
+
+def _chosen(
+    rollouts: "Rollouts", source: Path, estimators: tuple[str, ...], settings: tuple[str, ...]
+) -> "list[tuple[str, Estimator]]":
+    """The instances that --estimators and --set ask for."""
+    from advantage_zoo.compare.choosing import choose, configure
+
+    asked = [name.strip() for words in estimators for name in words.split(",") if name.strip()]
+    if estimators and not asked:
+        fail("--estimators names none; advantage-zoo list shows what there is.")
+    names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))
+    for name, fields in left_out.items():
+        click.echo(f"Note: {name} is left out, as no rollout file holds {', '.join(fields)}.", err=True)
+    return _or_fail(lambda: configure(names, settings))
 
 
 def _or_fail(action: Callable[[], Any]) -> Any:

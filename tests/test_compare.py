@@ -15,6 +15,7 @@ from advantage_zoo.compare import ComparisonError, compare
 from advantage_zoo.compare.choosing import ChoiceError, choose, configure
 from advantage_zoo.compare.metrics import agreement, measure
 from advantage_zoo.compare.selection import groups_by_outcome, telling_failure, telling_responses
+from advantage_zoo.compare.tables import cosine as cosine_text
 from advantage_zoo.compare.tables import print_comparison, visible
 from advantage_zoo.rollouts import Rollouts
 
@@ -364,3 +365,8 @@ def test_a_long_response_is_drawn_in_part():
 )
 def test_tokens_are_made_visible_and_harmless(token, shown):
     assert visible(token) == shown
+
+
+@pytest.mark.parametrize(("value", "text"), [(None, "-"), (-0.001, "0.00"), (-0.5, "-0.50"), (1.0, "1.00")])
+def test_a_cosine_has_two_decimals(value, text):
+    assert cosine_text(value) == text

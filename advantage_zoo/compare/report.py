@@ -10,7 +10,7 @@ import numpy as np
 
 import advantage_zoo
 from advantage_zoo.compare import tables
-from advantage_zoo.compare.comparison import Comparison
+from advantage_zoo.compare.comparison import Comparison, Result
 from advantage_zoo.compare.selection import telling_responses
 from advantage_zoo.rollouts.rollouts import NO_STEP
 
@@ -66,50 +66,48 @@ def _summary(comparison: Comparison) -> dict[str, str]:
     }
 
 
+def _signal(results: Sequence[Result]) -> Page:
+    columns = ("groups without signal", "tokens without signal", "|A| on pivots", "length bias", "mean |A|")
+    rows = [
+        (
+            result.key,
+            tables.percent(result.metrics.groups_without_signal),
+            tables.percent(result.metrics.tokens_without_signal),
+            tables.percent(result.metrics.high_entropy_share),
+            tables.number(result.metrics.length_bias),
+            tables.number(result.metrics.mean_abs),
+        )
+        for result in results
+    ]
+    return Page("Signal", tables.signal_legend(results[0]), columns, rows)
+
+
+def _polarity(results: Sequence[Result]) -> Page:
+    columns = (
+        "right steps in failed responses, punished",
+        "wrong steps in successful ones, rewarded",
+        "blame on wrong steps",
+    )
+    rows = [
+        (
+            result.key,
+            tables.percent(result.metrics.right_steps_punished),
+            tables.percent(result.metrics.wrong_steps_rewarded),
+            tables.percent(result.metrics.blame_on_wrong_steps),
+        )
+        for result in results
+    ]
+    return Page("Polarity", tables.polarity_legend(results[0]), columns, rows)
+
+
 def _tables(comparison: Comparison) -> list[Page]:
     results = comparison.results
     first = results[0].metrics
-    pages = [
-        Page(
-            "Signal",
-            tables.signal_legend(results[0]),
-            ("groups without signal", "tokens without signal", "|A| on pivots", "length bias", "mean |A|"),
-            [
-                (
-                    result.key,
-                    tables.percent(result.metrics.groups_without_signal),
-                    tables.percent(result.metrics.tokens_without_signal),
-                    tables.percent(result.metrics.high_entropy_share),
-                    tables.number(result.metrics.length_bias),
-                    tables.number(result.metrics.mean_abs),
-                )
-                for result in results
-            ],
-        )
-    ]
+    pages = [_signal(results)]
     if first.right_steps_punished.total or first.wrong_steps_rewarded.total:
-        pages.append(
-            Page(
-                "Polarity",
-                tables.polarity_legend(results[0]),
-                (
-                    "right steps in failed responses, punished",
-                    "wrong steps in successful ones, rewarded",
-                    "blame on wrong steps",
-                ),
-                [
-                    (
-                        result.key,
-                        tables.percent(result.metrics.right_steps_punished),
-                        tables.percent(result.metrics.wrong_steps_rewarded),
-                        tables.percent(result.metrics.blame_on_wrong_steps),
-                    )
-                    for result in results
-                ],
-            )
-        )
+        pages.append(_polarity(results))
     names = [result.key for result in results]
-    cosine = [[key, *map(tables.number, row)] for key, row in zip(names, comparison.cosine, strict=True)]
+    cosine = [[key, *map(tables.cosine, row)] for key, row in zip(names, comparison.cosine, strict=True)]
     sign = [[key, *map(tables.percent, row)] for key, row in zip(names, comparison.sign, strict=True)]
     pages.append(Page("Cosine", "Cosine of the advantages over all valid tokens.", names, cosine))
     pages.append(Page("Sign agreement", "Share of tokens whose advantages have the same sign.", names, sign))

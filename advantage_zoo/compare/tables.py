@@ -36,6 +36,11 @@ def number(value: float | None) -> str:
     return f"{value:.2f}" if value == 0 or 0.05 <= abs(value) < 1e4 else f"{value:.3g}"
 
 
+def cosine(value: float | None) -> str:
+    """Two decimals, or a dash; no minus before nothing."""
+    return "-" if value is None else f"{value:.2f}".replace("-0.00", "0.00")
+
+
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Every table, then the picture."""
     rollouts = comparison.rollouts
@@ -122,7 +127,7 @@ def agreement_tables(comparison: Comparison, width: int) -> Iterable[Table]:
         table = _table("Agreement" if start == 0 else "Agreement, continued", *names[start:stop])
         for name, cosines, signs in zip(names, comparison.cosine, comparison.sign, strict=True):
             pairs = zip(cosines[start:stop], signs[start:stop], strict=True)
-            table.add_row(name, *(f"{number(c)}\n{percent(s)}" for c, s in pairs))
+            table.add_row(name, *(f"{cosine(c)}\n{percent(s)}" for c, s in pairs))
         yield table
 
 
