@@ -119,8 +119,8 @@ class Estimator(ABC):
     @classmethod
     def create(cls, **params: Any) -> "Estimator":
         """Make one from parameters by name; an unknown name raises and tells the nearest."""
-        known = [f.name for f in dataclasses.fields(cls)]
         for key in params:
+            known = [f.name for f in dataclasses.fields(cls)]
             if key not in known:
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
                 raise TypeError(f"{cls.name} has no parameter {key!r}{nearest(key, known)}; {takes}.")

@@ -4,7 +4,6 @@ A library is recognised by the name of its arrays' module and imported only when
 ``import advantage_zoo`` imports none.
 """
 
-import importlib
 import sys
 from collections.abc import Callable
 from functools import partial, reduce
@@ -14,22 +13,13 @@ from typing import Any, TypeAlias
 Array: TypeAlias = Any
 """An array of NumPy, PyTorch, JAX, or any library with an array API namespace."""
 
-_NAMESPACES = {
-    "numpy": "array_api_compat.numpy",
-    "ml_dtypes": "array_api_compat.numpy",
-    "torch": "array_api_compat.torch",
-    "jax": "jax.numpy",
-    "jaxlib": "jax.numpy",
-}
-
-
 def library(x: Array) -> str:
     """Name of the library that ``x`` belongs to: ``"numpy"``, ``"torch"``, ``"jax"`` or another's top module."""
     top = type(x).__module__.partition(".")[0]
     if top == "jaxlib":
         return "jax"
     # Subclasses of tensors (torch.nn.Parameter, a framework's own) carry their own module's name.
-    if top not in _NAMESPACES and "torch" in sys.modules and isinstance(x, sys.modules["torch"].Tensor):
+    if top not in ("numpy", "torch", "jax") and "torch" in sys.modules and isinstance(x, sys.modules["torch"].Tensor):
         return "torch"
     return top
 
@@ -40,12 +30,23 @@ def namespace(x: Array) -> Any:
     Raises:
         TypeError: ``x`` is not an array of a library that follows the array API standard.
     """
-    name = _NAMESPACES.get(library(x))
-    if name is not None:
-        return sys.modules[name] if name in sys.modules else importlib.import_module(name)
-    if not hasattr(x, "__array_namespace__"):
-        raise TypeError(f"{x!r} is a {type(x).__name__}, not an array; pass a NumPy, PyTorch or JAX array.")
-    return x.__array_namespace__()
+    match library(x):  # import statements, because torch.compile can trace them
+        case "torch":
+            import array_api_compat.torch as torch_namespace
+
+            return torch_namespace
+        case "numpy" | "ml_dtypes":
+            import array_api_compat.numpy as numpy_namespace
+
+            return numpy_namespace
+        case "jax":
+            import jax.numpy as jax_namespace
+
+            return jax_namespace
+        case _:
+            if not hasattr(x, "__array_namespace__"):
+                raise TypeError(f"{x!r} is a {type(x).__name__}, not an array; pass a NumPy, PyTorch or JAX array.")
+            return x.__array_namespace__()
 
 
 def device(x: Array) -> Any:

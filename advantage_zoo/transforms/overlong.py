@@ -1,8 +1,9 @@
 """DAPO's soft overlong punishment (Yu et al., arXiv:2503.14476, Eq. 13)."""
 
+import numbers
 from dataclasses import dataclass, replace
 
-from advantage_zoo.arrays.namespace import float_dtype
+from advantage_zoo.arrays.namespace import float_dtype, widen
 from advantage_zoo.batch import RolloutBatch
 from advantage_zoo.flat import FlatBatch
 
@@ -26,6 +27,7 @@ class OverlongPenalty:
         weight: Factor of the penalty; 1 in the paper.
 
     Raises:
+        TypeError: A length is no whole number.
         ValueError: Not ``0 < cache_length <= max_length``, or ``weight`` is negative.
     """
 
@@ -34,19 +36,21 @@ class OverlongPenalty:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("max_length", "cache_length"):
+            if not isinstance(getattr(self, name), numbers.Integral):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; expected a whole number of tokens.")
         if not 0 < self.cache_length <= self.max_length:
             raise ValueError(
                 f"cache_length is {self.cache_length}; expected more than 0 and at most max_length, {self.max_length}."
             )
-        if not self.weight >= 0:
-            raise ValueError(f"weight is {self.weight}; expected at least 0.")
+        if not isinstance(self.weight, numbers.Real) or not 0 <= self.weight < float("inf"):
+            raise ValueError(f"weight is {self.weight!r}; expected a finite number of at least 0.")
 
     def __call__(self, batch: RolloutBatch) -> RolloutBatch:
-        """The batch with shaped rewards."""
+        """The batch with shaped rewards; a reward that is not finite stays so, and is refused by whoever computes."""
         flat = FlatBatch(batch)
         xp = flat.xp
         over = flat.lengths - (self.max_length - self.cache_length)  # (B,) tokens
-        penalty = -xp.clip(over / self.cache_length, 0, 1)
-        shaped = xp.astype(flat.rewards + self.weight * penalty, float_dtype(batch.rewards))
-        extras = {**batch.extras, "task_rewards": batch.extras.get("task_rewards", batch.rewards)}
-        return replace(batch, rewards=shaped, extras=extras)
+        penalty = -self.weight * xp.clip(over / self.cache_length, 0, 1)
+        shaped = xp.astype(widen(batch.rewards) + penalty, float_dtype(batch.rewards))
+        return replace(batch, rewards=shaped, extras={"task_rewards": batch.rewards, **batch.extras})
