@@ -153,3 +153,60 @@ def test_a_plugin_cannot_offer_one_name_twice():
     found.add("b", [Misshapen, Other, Peeking])
     assert found.entries["b:peeking"].cls is Other
     assert "b:peeking" in found.problems
+
+
+class EntryPoint:
+    """What importlib.metadata finds of a package that is installed."""
+
+    def __init__(self, name, loads):
+        self.name, self.value, self.loads = name, f"{name}:plugin", loads
+
+    def load(self):
+        return self.loads
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Stand-ins for installed plugins, and a registry that has not been loaded yet."""
+    import importlib.metadata
+
+    from advantage_zoo import registry
+
+    def install(**plugins):
+        points = [EntryPoint(name, plugin) for name, plugin in plugins.items()]
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points)
+        monkeypatch.setattr(registry, "_loaded", {})
+
+    return install
+
+
+class Hooked:
+    __hash__ = None  # a plugin may be any object
+
+    @az.hookimpl
+    def advantage_zoo_register_estimators(self, register):
+        register(Misshapen)
+
+
+class Hookless:
+    pass
+
+
+def test_a_plugin_may_be_any_object(installed):
+    installed(odd=Hooked(), mute=Hookless())
+    assert az.estimator("misshapen") is Misshapen
+    assert az.estimator("grpo") is az.estimators.GRPO
+    with pytest.raises(LookupError, match="Plugin mute: it implements no hook advantage_zoo_register_estimators"):
+        az.estimator("mute:anything")
+
+
+@pytest.mark.parametrize("offered", ["a string", az.Estimator, Misshapen()])
+def test_what_is_no_estimator_class_is_not_registered(installed, offered):
+    class Plugin:
+        @az.hookimpl
+        def advantage_zoo_register_estimators(self, register):
+            register(offered)
+
+    installed(acme=Plugin())
+    with pytest.raises(LookupError, match="Plugin acme: failed to register its estimators"):
+        az.estimator("misshapen")
