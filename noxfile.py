@@ -52,7 +52,7 @@ def wheel(session: nox.Session) -> None:
     root = Path.cwd()
     with session.chdir(session.create_tmp()):  # so that nothing is imported from the checkout
         # without tests/conftest.py, which is about array libraries
-        options = ("--noconftest", "-c", str(root / "pyproject.toml"), "--rootdir", str(root))
+        options = ("--noconftest", "-o", "pythonpath=", "-c", str(root / "pyproject.toml"), "--rootdir", str(root))
         session.run("pytest", *options, str(root / "tests" / "wheel"))
 
 

@@ -67,7 +67,31 @@ def claims(_: str) -> str:
     return _table(["invariant", "claimed by"], rows)
 
 
-KINDS: dict[str, Callable[[str], str]] = {f.__name__: f for f in (parameters, metadata, estimators, claims)}
+def comparison(_: str) -> str:
+    """The main numbers of `advantage-zoo compare` on the rollouts in the package."""
+    from advantage_zoo.compare import compare
+    from advantage_zoo.compare.tables import percent
+    from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
+
+    results = compare(read_rollouts(shipped_rollouts()), az.names()).results
+    first = results[0].metrics
+    rows: list[list[str]] = []
+    for result in results:
+        m = result.metrics
+        shares = (m.groups_without_signal, m.high_entropy_share, m.right_steps_punished, m.wrong_steps_rewarded)
+        rows.append([f"`{result.key}`", *map(percent, (*shares, m.blame_on_wrong_steps))])
+    head = [
+        "",
+        "prompts without signal",
+        f"weight on the 20 % of tokens with the highest entropy (all alike: {percent(first.high_entropy_tokens)})",
+        f"right steps in failed answers, punished (of {first.right_steps_punished.total:,})",
+        f"wrong steps in right answers, rewarded (of {first.wrong_steps_rewarded.total:,})",
+        f"blame on wrong steps (all alike: {percent(first.wrong_step_tokens)})",
+    ]
+    return _table(head, rows)
+
+
+KINDS: dict[str, Callable[[str], str]] = {f.__name__: f for f in (parameters, metadata, estimators, claims, comparison)}
 
 
 def render(text: str) -> str:
@@ -83,8 +107,8 @@ def render(text: str) -> str:
 
 
 def pages() -> list[Path]:
-    """Every page of the documentation."""
-    return sorted(DOCS.rglob("*.md"))
+    """Every page of the documentation, and the README."""
+    return [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def main() -> None:
@@ -100,7 +124,7 @@ def main() -> None:
             stale.append(page)
             if not check:
                 page.write_text(fresh, encoding="utf-8")
-    names = ", ".join(f"docs/{page.relative_to(DOCS)}" for page in stale)
+    names = ", ".join(str(page.relative_to(DOCS.parent)) for page in stale)
     if check and stale:
         sys.exit(f"Stale: {names}. Run `python docs/generate.py` and commit what it writes.")
     print(f"Wrote {names}." if stale else "Nothing is stale.")
