@@ -19,7 +19,7 @@ from advantage_zoo.testing.layouts import fill_masked, pack
 
 ORACLES = {"grpo": grpo, "dr_grpo": dr_grpo, "dapo": dapo, "ep_grpo": ep_grpo}
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
-EXAMPLES = {"numpy": 60, "readonly": 10, "torch": 30, "strict": 15, "jax": 3}
+EXAMPLES = {"numpy": 50, "readonly": 5, "torch": 25, "strict": 15, "jax": 3}
 
 singletons = st.sampled_from(["zero", "raw"])
 eps = st.sampled_from([0.0, 1e-9, 1e-6, 1e-4])
@@ -90,7 +90,7 @@ def assert_close(got, expected, tolerance, what):
     np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * largest, err_msg=what)
 
 
-def compare(xp, name, batch, params, dtype="float64", flip_margin=True):
+def compare(xp, name, batch, params, dtype="float64"):
     rounded = convert(batch, lambda x: x.astype(dtype).astype(float) if x.dtype.kind == "f" else x)
     values, diagnostics = ask_oracle(name, rounded, **params)
     result = az.compute_advantages(xp.batch(batch, dtype), name, **params)
@@ -114,7 +114,7 @@ def test_every_library_agrees_with_the_oracle(xp, name):
         deadline=None,
         derandomize=True,
         database=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
     @given(rollouts(**shape), PARAMS[name], st.sampled_from(["float64", "float32"]))
     def check(batch, params, dtype):
@@ -129,8 +129,8 @@ def test_every_library_agrees_with_the_oracle(xp, name):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("entropy", [0.1, 0.3, 0.7, 1.0, 0.0])
-@pytest.mark.parametrize("tokens", [5, 10, 40, 200])
+@pytest.mark.parametrize("entropy", [0.1, 0.7, 0.0])
+@pytest.mark.parametrize("tokens", [10, 40, 200])
 def test_equal_entropies_stand_on_edges_in_every_library_and_layout(xp, dtype, entropy, tokens):
     rng = np.random.default_rng(tokens)
     shape = (4, tokens)
@@ -185,8 +185,7 @@ def test_singleton_raise_refuses_what_the_oracle_refuses(xp, name):
     assert_close(xp.asnumpy(az.compute_advantages(xp.batch(fine), name, singleton="raise").values), values, 1e-10, name)
 
 
-@pytest.mark.parametrize("name", ["dapo"])
-def test_task_rewards_decide_what_dynamic_sampling_keeps(xp, name):
+def test_task_rewards_decide_what_dynamic_sampling_keeps(xp):
     batch = az.RolloutBatch(
         rewards=np.array([1.0, 0.4, 1.0, 0.0]),
         response_mask=np.ones((4, 2), bool),
@@ -194,8 +193,8 @@ def test_task_rewards_decide_what_dynamic_sampling_keeps(xp, name):
         num_groups=3,
         extras={"task_rewards": np.array([1.0, 1.0, 1.0, 0.0])},
     )
-    result = az.compute_advantages(xp.batch(batch), name)
-    values, diagnostics = ask_oracle(name, batch, task_rewards=[1.0, 1.0, 1.0, 0.0])
+    result = az.compute_advantages(xp.batch(batch), "dapo")
+    values, diagnostics = ask_oracle("dapo", batch, task_rewards=[1.0, 1.0, 1.0, 0.0])
     assert_close(xp.asnumpy(result.values), values, 1e-10, "values")
     assert xp.asnumpy(result.diagnostics["keep"]).tolist() == diagnostics["keep"] == [False, False, True, True]
     assert float(result.diagnostics["kept_groups"]) == diagnostics["kept_groups"] == 0.5

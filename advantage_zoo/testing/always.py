@@ -79,7 +79,7 @@ def group_independence(trial: Trial) -> None:
     """Changing one group changes no other group."""
     batch, rng = layouts.fill_masked(trial.batch, 0.0), trial.rng
     group = int(rng.choice(batch.group_ids))
-    mine = batch.group_ids == group
+    mine: Any = batch.group_ids == group
     new: dict[str, Any] = {
         name: np.where(mine[:, None], x[:, ::-1] - 1.0, x) for name, x in layouts.token_fields(batch).items()
     }
@@ -161,11 +161,11 @@ def kind(trial: Trial) -> None:
     for dtype in trial.backend.dtypes:
         batch = trial.backend.batch(trial.batch, dtype)
         values = trial.compute(batch, trial.estimator).values
-        rows: tuple[tuple[str, Any, Any], ...] = (
+        rows: list[tuple[str, Any, Any]] = [
             ("type", type(values), type(batch.rewards)),
             ("dtype", values.dtype, batch.rewards.dtype),
             ("shape", tuple(values.shape), tuple(batch.response_mask.shape)),
             ("device", getattr(values, "device", None), getattr(batch.rewards, "device", None)),
-        )
+        ]
         for what, got, expected in rows:
             require("KIND", got == expected, f"{what} is {got}, expected {expected}.")

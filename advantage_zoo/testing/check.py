@@ -49,7 +49,7 @@ def check_law(
         derandomize=True,
         report_multiple_bugs=False,
         print_blob=False,
-        suppress_health_check=tuple(HealthCheck.__members__.values()),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much),
         phases=(Phase.generate,) if library.name == "jax" else (Phase.generate, Phase.shrink),
     )
     @given(batches, st.integers(0, 2**16))

@@ -36,12 +36,13 @@ def fill_masked(batch: RolloutBatch, junk: float) -> RolloutBatch:
 
 def spread(batch: RolloutBatch, columns: NDArray[Any], width: int, junk: float) -> RolloutBatch:
     """Slot (b, t) moves to column ``columns[b, t]`` of a batch of ``width`` columns; new slots are masked ``junk``."""
-    rows: NDArray[Any] = np.arange(columns.shape[0])[:, None]
+    count = int(columns.shape[0])
+    rows: Any = np.arange(count)[:, None]
     moved: dict[str, NDArray[Any]] = {}
     for name, x in token_fields(batch).items():
-        moved[name] = np.full((columns.shape[0], width), junk, dtype=x.dtype)
+        moved[name] = np.full((count, width), junk, dtype=x.dtype)
         moved[name][rows, columns] = x
-    mask = np.zeros((columns.shape[0], width), dtype=bool)
+    mask = np.zeros((count, width), dtype=bool)
     mask[rows, columns] = batch.response_mask
     return replace(batch, response_mask=mask, **moved)
 
@@ -49,7 +50,7 @@ def spread(batch: RolloutBatch, columns: NDArray[Any], width: int, junk: float) 
 def pad(batch: RolloutBatch, before: int, after: int, junk: float) -> RolloutBatch:
     """More masked columns at both ends."""
     rows, width = batch.response_mask.shape
-    columns: NDArray[Any] = np.broadcast_to(np.arange(width) + before, (rows, width))
+    columns: NDArray[Any] = np.tile(np.arange(width) + before, (rows, 1))
     return spread(batch, columns, before + width + after, junk)
 
 
