@@ -123,6 +123,47 @@ class IgnoresMeanOne(EPGRPO):
         return super().gate(batch) / 2
 
 
+@dataclass(frozen=True)
+class NeverStill(EPGRPO):
+    def terms(self, batch):
+        terms = super().terms(batch)
+        return terms._replace(progress=terms.progress + 1e-3 * self.progress_weight)
+
+
+@dataclass(frozen=True)
+class NegativeGate(EPGRPO):
+    def gate(self, batch):
+        return super().gate(batch) - 0.5
+
+    def terms(self, batch):
+        terms = super().terms(batch)
+        return terms._replace(outcome=terms.outcome + 0.1 * batch.to_tokens(terms.grpo))
+
+
+@dataclass(frozen=True)
+class GateOfOne(EPGRPO):
+    def gate(self, batch):
+        return 2 * super().gate(batch)
+
+
+@dataclass(frozen=True)
+class FallingGate(EPGRPO):
+    def gate(self, batch):
+        return 1 - super().gate(batch)
+
+
+@dataclass(frozen=True)
+class CollapsedAnchor(EPGRPO):
+    def anchor(self, batch, advantages, zero_variance):
+        return batch.xp.sign(advantages)
+
+
+@dataclass(frozen=True)
+class BlindAnchor(EPGRPO):
+    def anchor(self, batch, advantages, zero_variance):
+        return batch.xp.ones_like(advantages)
+
+
 def unmasked(batch, which):
     """Computes as compute_advantages does, and forgets the mask."""
     flat = FlatBatch(batch, which.needs)

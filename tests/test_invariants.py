@@ -10,12 +10,12 @@ from conftest import library
 
 import advantage_zoo as az
 from advantage_zoo.estimators import GRPO
-from advantage_zoo.testing import INVARIANTS, check_estimator, check_law
+from advantage_zoo.testing import INVARIANTS, check, check_estimator, check_law
 from advantage_zoo.testing.invariants import laws_of
 
 OURS = ("grpo", "dr_grpo", "dapo", "ep_grpo")
 CASES = [(name, law.id) for name in OURS for law in laws_of(az.estimator(name).claims)]
-EXAMPLES = {"numpy": 30, "readonly": 5, "torch": 10, "strict": 5, "jax": 2}
+EXAMPLES = {"numpy": 30, "readonly": 5, "torch": 10, "strict": 5, "jax": 1}
 
 
 @pytest.mark.parametrize(("name", "law"), CASES)
@@ -42,7 +42,7 @@ def test_the_law_holds_for_other_parameters(law):
 def test_the_check_catches_what_breaks_the_law(law):
     for name, instance, compute in BROKEN[law]:
         with pytest.raises(AssertionError, match=f"breaks {law} on {name}(?s:.*){law}: "):
-            check_law(INVARIANTS[law], instance, library(name), examples=60, compute=compute or az.compute_advantages)
+            check_law(INVARIANTS[law], instance, library(name), examples=40, compute=compute or az.compute_advantages)
 
 
 def test_every_law_has_a_name_a_sentence_and_a_source():
@@ -52,7 +52,8 @@ def test_every_law_has_a_name_a_sentence_and_a_source():
         assert law.source
 
 
-def test_check_estimator_takes_a_name_or_a_class():
+def test_check_estimator_takes_a_name_or_a_class(monkeypatch):
+    monkeypatch.setitem(check.EXAMPLES, "numpy", 5)
     check_estimator("grpo", backends=["numpy"])
     with pytest.raises(AssertionError, match=r"breaks PERMUTATION on numpy(?s:.*)Smallest batch(?s:.*)rLLM#605"):
         check_estimator(type(BROKEN["PERMUTATION"][0][1]), backends=["numpy"])

@@ -49,8 +49,8 @@ def spread(batch: RolloutBatch, columns: NDArray[Any], width: int, junk: float) 
 
 def pad(batch: RolloutBatch, before: int, after: int, junk: float) -> RolloutBatch:
     """More masked columns at both ends."""
-    rows, width = batch.response_mask.shape
-    columns: NDArray[Any] = np.tile(np.arange(width) + before, (rows, 1))
+    rows, width = map(int, batch.response_mask.shape)
+    columns = np.tile(np.arange(width) + before, (rows, 1))
     return spread(batch, columns, before + width + after, junk)
 
 

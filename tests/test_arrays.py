@@ -1,0 +1,177 @@
+"""Segment sums and the numerics rules of design.md, on every library."""
+
+import math
+
+import numpy as np
+import pytest
+
+import advantage_zoo as az
+from advantage_zoo.arrays import bucket_indices, segment_cumsum, segment_max, segment_sum, top_share
+from advantage_zoo.estimators import GRPO
+
+RNG = np.random.default_rng(7)
+IDS = np.array([2, 0, 2, 2, 0, 4, 1, 1])
+NUMBERS = RNG.normal(size=8)
+
+
+def group(xp, rewards, dtype="float64", ids=None, num_groups=None, which="grpo", **params):
+    """(B,) advantages of one-token responses."""
+    rewards = np.asarray(rewards, dtype=float)
+    ids = np.zeros(len(rewards), int) if ids is None else ids
+    mask = np.ones((len(rewards), 1), bool)
+    batch = az.RolloutBatch(
+        rewards=rewards, response_mask=mask, group_ids=ids, num_groups=num_groups or int(ids.max()) + 1
+    )
+    return xp.asnumpy(az.compute_advantages(xp.batch(batch, dtype), which, **params).values)[:, 0]
+
+
+def test_segment_sum(xp):
+    got = xp.asnumpy(segment_sum(xp.asarray(NUMBERS, None), xp.asarray(IDS, None), 6))
+    expected = [math.fsum(x for x, s in zip(NUMBERS, IDS, strict=True) if s == i) for i in range(6)]
+    np.testing.assert_allclose(got, expected, rtol=1e-14)
+    assert got[3] == got[5] == 0
+
+
+def test_segment_max(xp):
+    got = xp.asnumpy(segment_max(xp.asarray(NUMBERS, None), xp.asarray(IDS, None), 6))
+    expected = [max((x for x, s in zip(NUMBERS, IDS, strict=True) if s == i), default=-math.inf) for i in range(6)]
+    assert got.tolist() == expected
+
+
+@pytest.mark.parametrize("lengths", [[8], [1] * 8, [3, 1, 4], [1, 7], [5, 3]])
+def test_ragged_running_sums(xp, lengths):
+    ids = np.repeat(np.arange(len(lengths)), lengths)
+    got = xp.asnumpy(segment_cumsum(xp.asarray(NUMBERS, None), xp.asarray(ids, None)))
+    expected = [math.fsum(x for x, s in zip(NUMBERS[: i + 1], ids, strict=False) if s == ids[i]) for i in range(8)]
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_padded_running_sums_are_the_ragged_ones(xp, width):
+    ids = np.repeat(np.arange(8 // width), width)
+    arguments = xp.asarray(NUMBERS, None), xp.asarray(ids, None)
+    np.testing.assert_allclose(
+        xp.asnumpy(segment_cumsum(*arguments, width)), xp.asnumpy(segment_cumsum(*arguments)), rtol=1e-13
+    )
+
+
+def test_a_neighbours_infinity_stays_with_it(xp):
+    numbers = np.where(np.arange(8) == 2, np.inf, NUMBERS)
+    ids = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    got = xp.asnumpy(segment_cumsum(xp.asarray(numbers, None), xp.asarray(ids, None)))
+    assert np.isfinite(got[ids != 1]).all()
+    got = xp.asnumpy(segment_sum(xp.asarray(numbers, None), xp.asarray(ids, None), 4))
+    assert np.isfinite(got).tolist() == [True, False, True, True]
+
+
+def test_sums_of_narrow_floats_are_wide(xp):
+    """4,096 ones in bfloat16 or float16 sum to 4,096, not to 256 or 2,048."""
+    for dtype in xp.dtypes:
+        rewards = np.concatenate([np.ones(4096), np.zeros(4096)])
+        got = group(xp, rewards, dtype, eps=0.0, ddof=0)
+        np.testing.assert_allclose(got[[0, -1]], [1, -1], rtol=1e-2)
+
+
+def test_the_golden_group(xp):
+    np.testing.assert_allclose(group(xp, [1, 0, 0, 0]), [1.499997, -0.499999, -0.499999, -0.499999], atol=5e-7)
+    np.testing.assert_allclose(group(xp, [1, 0, 0, 0], eps=1e-4)[:2], [1.4997, -0.4999], atol=5e-5)
+    np.testing.assert_allclose(group(xp, [1, 0, 0, 0], ddof=0)[:2], [1.732047, -0.577349], atol=2e-6)
+    np.testing.assert_allclose(group(xp, [1, 0, 0, 0], eps=1e-9)[:2], [1.5, -0.5], atol=1e-7)
+
+
+@pytest.mark.parametrize("reward", [0.81593, 1.2, 0.1, 1e30, 1 / 3])
+@pytest.mark.parametrize("which", ["grpo", "dr_grpo", "dapo"])
+def test_equal_rewards_give_exactly_zero(xp, which, reward):
+    params = {} if which == "dr_grpo" else {"eps": 1e-9}
+    for dtype in xp.dtypes:
+        if dtype != "float16" or reward < 6e4:
+            assert not group(xp, [reward] * 64, dtype, which=which, **params).any()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_small_differences_on_a_large_offset(xp, dtype):
+    """A one-pass variance would lose all of it."""
+    step = 8.0  # float32 counts in eights at 1e8
+    got = group(xp, 1e8 + step * np.array([1.0, 0, 0, 0]), dtype)
+    np.testing.assert_allclose(got, [1.5, -0.5, -0.5, -0.5], rtol=1e-5)
+
+
+def test_a_broken_reward_is_refused_where_it_can_be_read(xp):
+    with pytest.raises(ValueError, match=r"rewards\[1\] \(row 1\) is inf"):
+        group(xp, [0.0, math.inf, 1.0])
+
+
+def test_num_groups_may_be_larger_than_what_is_used(xp):
+    few, many = (group(xp, [1, 0, 0.5, 2], ids=np.array([0, 3, 0, 3]), num_groups=n) for n in (4, 50))
+    np.testing.assert_array_equal(few, many)
+
+
+def test_float32_under_jax_without_x64(jax):
+    """The default of JAX: float32, int32, and no warning of a truncated dtype."""
+    batch = az.RolloutBatch(
+        rewards=jax.numpy.array([1.0, 0.0, 0.0, 0.0]),
+        response_mask=jax.numpy.ones((4, 3), dtype=bool),
+        group_ids=jax.numpy.array([0, 0, 0, 0]),
+        num_groups=1,
+        **{name: -jax.numpy.arange(12.0).reshape(4, 3) / 8 for name in ("logprobs", "ref_logprobs")},
+        entropies=jax.numpy.arange(12.0).reshape(4, 3) / 8,
+    )
+    assert batch.rewards.dtype == "float32"
+    assert batch.group_ids.dtype == "int32"
+    az.validate(batch)
+    for name in az.names():
+        if az.estimator(name).needs <= {"entropies", "logprobs", "ref_logprobs"}:
+            assert az.compute_advantages(batch, name).values.dtype == "float32"
+    packed = az.RolloutBatch.packed(
+        rewards=batch.rewards,
+        group_ids=batch.group_ids,
+        num_groups=1,
+        cu_seqlens=jax.numpy.array([0, 3, 6, 9, 12]),
+        **{name: getattr(batch, name).reshape(-1) for name in ("logprobs", "ref_logprobs", "entropies")},
+    )
+    assert az.compute_advantages(packed, "ep_grpo").values.shape == (12,)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_token_on_an_edge_is_in_the_upper_bucket(xp, dtype):
+    tau = np.cumsum(np.full(10, 0.1))  # 0.1, 0.2, 0.30000000000000004, ..., 0.9999999999999999
+    got = xp.asnumpy(bucket_indices(xp.asarray(tau, dtype), 10))
+    assert got.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+    below = xp.asnumpy(bucket_indices(xp.asarray(tau - 1e-5, dtype), 10))
+    assert below.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("tokens", [100, 1000, 4096])
+@pytest.mark.parametrize("entropy", [0.1, 0.3, 0.7])
+def test_equal_entropies_of_long_responses_stand_on_edges_in_float32(xp, entropy, tokens):
+    """Padded and packed sums round differently; the buckets must not tell."""
+    from advantage_zoo.estimators.ep_grpo import progress
+    from advantage_zoo.flat import FlatBatch
+    from advantage_zoo.testing.layouts import pack
+
+    count = tokens // 10 * 10
+    batch = az.RolloutBatch(
+        rewards=np.zeros(1),
+        response_mask=np.ones((1, count), bool),
+        group_ids=np.zeros(1, int),
+        entropies=np.full((1, count), entropy),
+    )
+    expected = np.minimum((np.arange(count) + 1) * 10 // count, 9)
+    for laid_out in (batch, pack(batch, batch.response_mask)):
+        flat = FlatBatch(xp.batch(laid_out, "float32"), {"entropies"})
+        np.testing.assert_array_equal(xp.asnumpy(bucket_indices(progress(flat), 10)), expected)
+
+
+def test_the_top_share_counts_up_to_the_ceiling(xp):
+    """ceil(fraction * count) exactly: 0.2 * 35 rounds to 7.000000000000001 in one dtype and not in another."""
+    for dtype in ("float64", "float32"):
+        for count in range(1, 121):
+            x = xp.asarray(np.arange(121.0), dtype)
+            top = xp.asnumpy(top_share(x, x < count, 0.2))
+            assert top.sum() == -(-count // 5), count
+
+
+def test_estimators_compute_without_their_defaults(xp):
+    assert group(xp, [1.0], singleton="raw").tolist() == [1.0]
+    assert group(xp, [1.0]).tolist() == [0.0]
+    assert GRPO().singleton == "zero"
