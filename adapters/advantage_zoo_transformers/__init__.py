@@ -9,7 +9,9 @@ but is scored under the whole one: truncated, the reference would give most toke
 """
 
 from advantage_zoo_transformers.disk import collect_from_disk
-from advantage_zoo_transformers.sampling import Step, Verdict, collect
+from advantage_zoo_transformers.heads import WholeRowsWarning
+from advantage_zoo_transformers.sampling import collect
 from advantage_zoo_transformers.scoring import Scores, score
+from advantage_zoo_transformers.verdicts import Step, Verdict
 
-__all__ = ["Scores", "Step", "Verdict", "collect", "collect_from_disk", "score"]
+__all__ = ["Scores", "Step", "Verdict", "WholeRowsWarning", "collect", "collect_from_disk", "score"]

@@ -7,6 +7,7 @@
 import json
 import os
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -57,53 +58,101 @@ def shipped_rollouts() -> Path:
 
 
 def write_rollouts(rollouts: Rollouts, path: str | Path) -> None:
-    """Write rollouts to a Parquet file; columns that are ``None`` are left out."""
+    """Write rollouts to a Parquet file, whole or not at all; columns that are ``None`` are left out.
+
+    Raises:
+        RolloutFileError: The folder is missing or can't be written to, ``path`` is a folder, the metadata is not made
+            of JSON values, or a column holds a value that its type can't.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    present = [(f, getattr(rollouts, _plural(str(f.name)))) for f in schema()]
-    present = [(f, column) for f, column in present if column is not None]
-    header = {"format_version": FORMAT_VERSION, **rollouts.metadata}
-    fields = pa.schema([f for f, _ in present], metadata={_METADATA: json.dumps(header).encode()})
-    table = pa.table([pa.array(list(column), type=f.type) for f, column in present], schema=fields)
     path = Path(path)
+    if path.is_dir():
+        raise RolloutFileError(f"{path} is a folder; name a file in it, for instance {path / 'rollouts.parquet'}.")
+    if not path.parent.is_dir():
+        raise RolloutFileError(f"{path} can't be written: there is no folder {path.parent}; make it first.")
+    table = _table(rollouts)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         pq.write_table(table, unfinished, compression="zstd")
         unfinished.replace(path)  # a reader sees the old file or the whole new one
+    except (pa.ArrowException, OSError) as error:
+        raise RolloutFileError(f"{path} can't be written ({_first_line(error)}).") from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _table(rollouts: Rollouts) -> "pa.Table":
+    import pyarrow as pa
+
+    try:
+        header = json.dumps({**rollouts.metadata, "format_version": FORMAT_VERSION})
+    except (TypeError, ValueError) as error:
+        raise RolloutFileError(f"metadata can't be written as JSON ({error}); use plain values.") from error
+    fields: list[pa.Field[Any]] = []
+    arrays: list[pa.Array[Any]] = []
+    for f in schema():
+        column = getattr(rollouts, _plural(str(f.name)))
+        if column is not None:
+            fields.append(f)
+            arrays.append(_array(f, list(column)))
+    return pa.table(arrays, schema=pa.schema(fields, metadata={_METADATA: header.encode()}))
+
+
+def _array(f: "pa.Field[Any]", column: list[Any]) -> "pa.Array[Any]":
+    import pyarrow as pa
+
+    if f.name == "reward":
+        column = [float(reward) for reward in column]  # Arrow takes no bool for a number
+    try:
+        return pa.array(column, type=f.type)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        raise RolloutFileError(
+            f"{_plural(str(f.name))} can't be written as {f.type} ({_first_line(error)})."
+        ) from error
 
 
 def read_rollouts(path: str | Path) -> Rollouts:
     """Read rollouts from a Parquet file.
 
+    Columns are cast where nothing is lost: integers, booleans and any float to rewards, wide or narrow integers and
+    floats, large and fixed-size lists. Columns that the schema does not know are passed over.
+
     Raises:
-        RolloutFileError: The file is missing, is no Parquet file, lacks a column, or holds a value that does not fit.
+        RolloutFileError: The file is missing, is no Parquet file, lacks a column, is of a newer format, or holds a
+            value that does not fit. One sentence that names the file, the column, the row and the value.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = Path(path)
     if not path.is_file():
-        raise RolloutFileError(f"{path}: there is no such file." if not path.exists() else f"{path} is not a file.")
+        raise RolloutFileError(
+            f"{path}: there is no such file." if not path.exists() else f"{path} is a folder; name a Parquet file."
+        )
     try:
-        table = pq.read_table(path)
+        # ParquetFile, not read_table: that would take folders named key=value above the file for columns.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (pa.ArrowException, OSError) as error:
-        raise RolloutFileError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}).") from error
+        raise RolloutFileError(f"{path} is not a readable Parquet file ({_first_line(error)}).") from error
+    metadata = _header(path, table)
     columns: dict[str, Any] = {}
     for f in schema():
-        if f.name in table.column_names:
+        if table.column_names.count(f.name) == 1:
             columns[_plural(str(f.name))] = _column(path, table, f)
+        elif f.name in table.column_names:
+            raise RolloutFileError(f"{path} has more than one column {f.name!r}; keep one.")
         elif f.name not in _OPTIONAL:
             raise RolloutFileError(
                 f"{path} has no column {f.name!r}; it has {', '.join(table.column_names) or 'none'}. "
                 "docs/rollouts.md lists the columns of a rollout file."
             )
     if table.num_rows == 0:
-        raise RolloutFileError(f"{path} holds no rows.")
+        raise RolloutFileError(f"{path} holds no rows; a rollout file holds at least one response.")
     try:
-        return Rollouts(**columns, metadata=_header(path, table))
+        return Rollouts(**columns, metadata=metadata)
     except ValueError as error:
         raise RolloutFileError(f"{path}: {error}") from error
 
@@ -111,29 +160,79 @@ def read_rollouts(path: str | Path) -> Rollouts:
 def _column(path: Path, table: "pa.Table", f: "pa.Field[Any]") -> list[Any]:
     import pyarrow as pa
 
+    stored = table.schema.field(f.name).type
+    if not _fits(stored, f.type):
+        raise RolloutFileError(f"{path}: column {f.name!r} has type {stored}; expected {f.type}.")
+    column = table.column(f.name)
     try:
-        column = table.column(f.name).cast(f.type)
+        if pa.types.is_boolean(stored) and f.name == "reward":
+            column = column.cast(pa.int8())
+        column = column.cast(f.type).combine_chunks()
     except pa.ArrowException as error:
         raise RolloutFileError(
-            f"{path}: column {f.name!r} has type {table.schema.field(f.name).type}; expected {f.type}."
+            f"{path}: column {f.name!r}, of type {stored}, can't be read as {f.type} ({_first_line(error)})."
         ) from error
-    for row, entry in enumerate(column):
-        if not entry.is_valid:
-            raise RolloutFileError(f"{path}: column {f.name!r}, row {row}, is null; expected {f.type}.")
-        if pa.types.is_list(f.type) and f.name != "step_correct" and entry.values.null_count:
-            raise RolloutFileError(f"{path}: column {f.name!r}, row {row}, has an entry that is null.")
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise RolloutFileError(f"{path}: column {f.name!r}, row {row}, is null; expected {f.type}.")
+    if not pa.types.is_list(f.type):
+        return cast("list[Any]", column.to_pylist())
+    ends = column.offsets.to_numpy()
+    values = column.values
+    if values.null_count and f.name != "step_correct":
+        _refuse_null_entry(path, f, column)
     if f.name in SIGNALS:
-        return [entry.values.to_numpy(zero_copy_only=False) for entry in column]
+        flat = values.to_numpy(zero_copy_only=False)
+        return [flat[start:end] for start, end in pairwise(ends)]
     return cast("list[Any]", column.to_pylist())
+
+
+def _refuse_null_entry(path: Path, f: "pa.Field[Any]", column: "pa.Array[Any]") -> None:
+    for row, entry in enumerate(column.to_pylist()):
+        if None in entry:
+            raise RolloutFileError(
+                f"{path}: column {f.name!r}, row {row}, entry {entry.index(None)}, is null; expected one value a token."
+            )
+
+
+def _fits(stored: "pa.DataType", wanted: "pa.DataType") -> bool:
+    """Whether a column is of the right kind: Arrow itself would cast text to numbers and numbers to text."""
+    import pyarrow.types as kind
+
+    if kind.is_list(wanted):
+        is_list = kind.is_list(stored) or kind.is_large_list(stored) or kind.is_fixed_size_list(stored)
+        # A list column without a single entry may have lost its type.
+        return is_list and (kind.is_null(stored.value_type) or _fits(stored.value_type, wanted.value_type))
+    if kind.is_string(wanted):
+        text = stored.value_type if kind.is_dictionary(stored) else stored
+        return kind.is_string(text) or kind.is_large_string(text) or str(text) == "string_view"
+    if kind.is_boolean(wanted):
+        return kind.is_boolean(stored)
+    if kind.is_integer(wanted):
+        return kind.is_integer(stored)
+    is_number = kind.is_floating(stored) or kind.is_integer(stored) or kind.is_decimal(stored)
+    return is_number or (kind.is_float64(wanted) and kind.is_boolean(stored))
 
 
 def _header(path: Path, table: "pa.Table") -> dict[str, Any]:
     raw = (table.schema.metadata or {}).get(_METADATA)
+    if raw is None:
+        return {}
     try:
-        header: dict[str, Any] = dict(json.loads(raw)) if raw else {}
-    except (ValueError, TypeError) as error:
-        raise RolloutFileError(f"{path}: the metadata under {_METADATA.decode()!r} is not a JSON object.") from error
-    version = header.pop("format_version", FORMAT_VERSION)
+        header = json.loads(raw)
+    except ValueError as error:  # also where the bytes are not UTF-8
+        raise RolloutFileError(f"{path}: the metadata {_METADATA.decode()!r} is not JSON ({error}).") from error
+    if not isinstance(header, dict):
+        raise RolloutFileError(f"{path}: the metadata {_METADATA.decode()!r} is {header!r}; expected a JSON object.")
+    metadata = cast("dict[str, Any]", header)
+    version = metadata.pop("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
-        raise RolloutFileError(f"{path} has format version {version}; this release reads version {FORMAT_VERSION}.")
-    return header
+        raise RolloutFileError(
+            f"{path} has format version {version!r}; this release of advantage-zoo reads version {FORMAT_VERSION}, "
+            "so upgrade it or write the file anew."
+        )
+    return metadata
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -17,6 +17,9 @@ SIGNALS = ("logprobs", "ref_logprobs", "entropies")
 NO_STEP = -1
 """``step_index`` of a token that belongs to no step."""
 
+_A_TOKEN = (*SIGNALS, "token_ids", "response_mask", "step_index")
+_A_RESPONSE = ("prompts", "texts", "tokens", "groups", "step_correct", *_A_TOKEN)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rollouts:
@@ -36,6 +39,10 @@ class Rollouts:
         step_index: Index of the reasoning step that each token belongs to, ``NO_STEP`` (-1) for none.
         step_correct: Whether each step is right, one entry a step, ``None`` where the task can't tell.
         metadata: Where the rollouts come from, as JSON values: model, seeds, versions, accuracy.
+
+    Raises:
+        ValueError: There is no response, a column's length does not fit, a step index is out of range, or a reward or a
+            signal at an emitted token is not finite. The message names the column, the row and the token.
     """
 
     prompts: Sequence[str]
@@ -53,52 +60,68 @@ class Rollouts:
     metadata: Mapping[str, Any] = field(default_factory=no_arrays)
 
     def __post_init__(self) -> None:
-        count = len(self.rewards)
-        for name in (
-            "prompts",
-            "texts",
-            "tokens",
-            "token_ids",
-            "groups",
-            *SIGNALS,
-            "response_mask",
-            "step_index",
-            "step_correct",
-        ):
+        if len(self.rewards) == 0:
+            raise ValueError("rewards is empty; rollouts hold at least one response.")
+        for name in _A_RESPONSE:
             column = getattr(self, name)
-            if column is None:
-                continue
-            if len(column) != count:
-                raise ValueError(f"{name} has {len(column)} rows; expected {count}, as rewards has.")
-            if name in ("prompts", "texts", "groups", "tokens", "step_correct"):
-                continue
-            for row, (entry, tokens) in enumerate(zip(column, self.tokens, strict=True)):
+            if column is not None and len(column) != len(self.rewards):
+                raise ValueError(f"{name} has {len(column)} rows; expected {len(self.rewards)}, as rewards has.")
+        for name in _A_TOKEN:
+            for row, (entry, tokens) in enumerate(zip(getattr(self, name) or (), self.tokens, strict=False)):
                 if len(entry) != len(tokens):
                     raise ValueError(
                         f"{name}, row {row}, has {len(entry)} entries; expected {len(tokens)}, one a token."
                     )
         self._check_steps()
+        self._check_finite()
 
     def _check_steps(self) -> None:
         if (self.step_index is None) != (self.step_correct is None):
-            raise ValueError("step_index and step_correct belong together; one of them is missing.")
+            missing = "step_index" if self.step_index is None else "step_correct"
+            raise ValueError(f"{missing} is missing; step_index and step_correct belong together, give both or none.")
         for row, (index, correct) in enumerate(zip(self.step_index or (), self.step_correct or (), strict=True)):
-            wrong = [i for i in index if not NO_STEP <= i < len(correct)]
+            wrong = [(token, i) for token, i in enumerate(index) if not NO_STEP <= i < len(correct)]
             if wrong:
                 raise ValueError(
-                    f"step_index, row {row}, holds {wrong[0]}; expected -1 to {len(correct) - 1}, as "
-                    f"step_correct has {len(correct)} entries there."
+                    f"step_index, row {row}, token {wrong[0][0]}, is {wrong[0][1]}; expected -1 to {len(correct) - 1}, "
+                    f"as step_correct has {len(correct)} entries there."
                 )
+
+    def _check_finite(self) -> None:
+        """Numbers at emitted tokens are numbers; elsewhere (tool output) anything goes."""
+        import numpy as np
+
+        finite = np.isfinite(np.asarray(self.rewards, dtype=np.float64))
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise ValueError(
+                f"rewards, row {row}, is {self.rewards[row]}; expected a finite number, mend or drop this response."
+            )
+        for name in SIGNALS:
+            for row, entry in enumerate(getattr(self, name) or ()):
+                bad = ~np.isfinite(np.asarray(entry, dtype=np.float32))
+                if self.response_mask is not None:
+                    bad &= np.asarray(self.response_mask[row], dtype=bool)
+                if bad.any():
+                    token = int(np.argmax(bad))
+                    raise ValueError(
+                        f"{name}, row {row}, token {token}, is {entry[token]}; expected a finite number of nats, "
+                        "mend or drop this response."
+                    )
 
     def __len__(self) -> int:
         return len(self.rewards)
 
     def batch(self) -> RolloutBatch:
-        """The rollouts as a padded NumPy batch: (B, T) with T the longest response, groups renumbered from 0."""
+        """The rollouts as a padded NumPy batch, groups renumbered from 0.
+
+        Token fields are (B, T) with T the longest response, at least 1: a batch of nothing but empty responses has one
+        masked slot. Padding holds 0.
+        """
         import numpy as np
 
         rows = len(self)
-        width = max((len(tokens) for tokens in self.tokens), default=0)
+        width = max(1, *(len(tokens) for tokens in self.tokens))
         _, group_ids = np.unique(np.asarray(self.groups), return_inverse=True)
         mask = np.zeros((rows, width), dtype=bool)
         signals: dict[str, Any] = {
@@ -112,6 +135,6 @@ class Rollouts:
             rewards=np.asarray(self.rewards, dtype=np.float64),
             response_mask=mask,
             group_ids=group_ids,
-            num_groups=int(group_ids.max()) + 1 if rows else None,
+            num_groups=int(group_ids.max()) + 1,
             **signals,
         )

@@ -12,11 +12,15 @@ Everything is seeded; the file's metadata holds seeds, versions and accuracies.
 
 import argparse
 import copy
+import dataclasses
+import json
 import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from advantage_zoo_transformers import collect
 from rich.console import Console
@@ -74,9 +78,7 @@ def supervise(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps
             group["lr"] = 2e-3 * min(1, (step + 1) / 50) * (0.1 if step > 0.85 * steps else 1)
         prompts = [task.make_prompt(rng) for _ in range(128)]
         answers = [task.make_response(prompt, rng, slip if step > 0.6 * steps else 0.0) for prompt in prompts]
-        prompt_ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-        answer_ids = [tokenizer(answer)["input_ids"] for answer in answers]
-        pairs = list(zip(prompt_ids, answer_ids, strict=True))
+        pairs = list(zip(tokenizer(prompts)["input_ids"], tokenizer(answers)["input_ids"], strict=True))
         labels = pad([[-100] * len(p) + a for p, a in pairs], -100)
         loss = model(input_ids=pad([p + a for p, a in pairs], tokenizer.pad_token_id), labels=labels).loss
         optimizer.zero_grad()
@@ -102,7 +104,7 @@ def reinforce(
             num_groups=padded.num_groups,
         )
         advantages = az.compute_advantages(batch, "grpo").values  # (B, T)
-        prompt_ids = [tokenizer(prompt)["input_ids"] for prompt in rollouts.prompts]
+        prompt_ids = tokenizer(list(rollouts.prompts))["input_ids"]
         pairs = [(p, list(r)) for p, r in zip(prompt_ids, rollouts.token_ids, strict=True)]
         ids = pad([p + r for p, r in pairs], tokenizer.pad_token_id)
         weights = pad([[0.0] * len(p) + a[: len(r)].tolist() for (p, r), a in zip(pairs, advantages, strict=True)], 0.0)
@@ -144,8 +146,35 @@ def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count:
     return sum(rollouts.rewards) / count
 
 
-def main() -> None:
-    """Train, reinforce, sample, write."""
+def facts(rollouts: Rollouts) -> dict[str, Any]:
+    """What there is to see in the rollouts, in numbers."""
+    solved: dict[int, list[float]] = {}
+    for group, reward in zip(rollouts.groups, rollouts.rewards, strict=True):
+        solved.setdefault(group, []).append(reward)
+    shares = [sum(rewards) / len(rewards) for rewards in solved.values()]
+    judged = [
+        (reward == 1, right)
+        for reward, steps in zip(rollouts.rewards, rollouts.step_correct or (), strict=True)
+        for right in steps
+    ]
+    ratios = np.concatenate(rollouts.logprobs or ()) - np.concatenate(rollouts.ref_logprobs or ())
+    return {
+        "groups": {
+            "all_right": shares.count(1.0),
+            "all_wrong": shares.count(0.0),
+            "mixed": len(shares) - shares.count(1.0) - shares.count(0.0),
+        },
+        "right_steps_in_failed_answers": judged.count((False, True)),
+        "wrong_steps_in_failed_answers": judged.count((False, False)),
+        "right_steps_in_solved_answers": judged.count((True, True)),
+        "wrong_steps_in_solved_answers": judged.count((True, False)),
+        "mean_abs_log_ratio": round(float(np.abs(ratios).mean()), 4),
+        "mean_entropy": round(float(np.concatenate(rollouts.entropies or ()).mean()), 4),
+    }
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the Parquet file to write")
     parser.add_argument("--prompts", type=int, default=128, help="groups in the file (default: %(default)s)")
@@ -159,8 +188,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that everything runs")
     arguments = parser.parse_args()
+    if not arguments.out.parent.is_dir():
+        parser.error(f"--out {arguments.out}: there is no folder {arguments.out.parent}")
     if arguments.quick:
         arguments.supervised_steps, arguments.rl_steps, arguments.prompts = 20, 2, 8
+    return arguments
+
+
+def main() -> None:
+    """Train, reinforce, sample, write."""
+    arguments = parse_arguments()
+    torch.set_num_threads(2)  # the number of threads is part of how sums round
     torch.manual_seed(arguments.seed)
     torch.use_deterministic_algorithms(True)
     started = time.perf_counter()
@@ -187,16 +225,13 @@ def main() -> None:
         "arguments": {key: value for key, value in vars(arguments).items() if key != "out"},
         "reference_accuracy": before,
         "policy_accuracy": after,
+        **facts(rollouts),
     }
-    write_rollouts(Rollouts(**{**vars(rollouts), "metadata": metadata}), arguments.out)
-    solved = [
-        sum(rollouts.rewards[i : i + arguments.group_size]) for i in range(0, len(rollouts), arguments.group_size)
-    ]
-    right, wrong = solved.count(arguments.group_size), solved.count(0)
-    print(f"accuracy, sampled once on {evaluated} prompts: reference {before:.3f}, policy {after:.3f}")
-    print(f"{len(solved)} groups: {right} all right, {wrong} all wrong, {len(solved) - right - wrong} mixed")
+    write_rollouts(dataclasses.replace(rollouts, metadata=metadata), arguments.out)
+    print(json.dumps(metadata, indent=2))
     print(
-        f"{arguments.out}: {arguments.out.stat().st_size / 1024:.0f} KiB, {time.perf_counter() - started:.0f} s in all"
+        f"{arguments.out}: {len(rollouts)} responses, {arguments.out.stat().st_size / 1024:.0f} KiB, "
+        f"{time.perf_counter() - started:.0f} s in all"
     )
 
 
