@@ -151,7 +151,8 @@ def test_equal_entropies_stand_on_edges_in_every_library_and_layout(xp, dtype, e
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(
-    "rewards", [[0.0, 0.5, 1.0], [1000.875, 1000.125, 1000.875, 1000.25, 1000.375], [0.0, 3.0, 7.0, 8.0, 2.0, 4.0]]
+    "rewards",
+    [[0.0, 0.5, 1.0], [1000.875, 1000.875, 1000.25, 1000.0], [0.875, 0.875, 0.25, 0.0], [0.0, 3.0, 7.0, 8.0, 2.0, 4.0]],
 )
 def test_a_reward_at_its_groups_mean_has_no_polarity(xp, dtype, rewards):
     rng = np.random.default_rng(0)

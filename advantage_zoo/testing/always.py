@@ -78,14 +78,14 @@ def permutation(trial: Trial) -> None:
 def group_independence(trial: Trial) -> None:
     """Changing one group changes no other group."""
     batch, rng = layouts.fill_masked(trial.batch, 0.0), trial.rng
-    ids: Any = batch.group_ids
-    group = int(rng.choice(ids))
+    ids: NDArray[np.int64] = batch.group_ids
+    group = int(ids[rng.integers(len(ids))])
     mine: NDArray[np.bool_] = np.equal(ids, group)
     mask: NDArray[np.bool_] = batch.response_mask
-    new: dict[str, Any] = {
-        name: np.where(mine[:, None], x[:, ::-1] - 1.0, x) for name, x in layouts.token_fields(batch).items()
-    }
-    new["entropies"] = np.where(mine[:, None], rng.random(mask.shape), batch.entropies)
+    new: dict[str, Any] = {}
+    for name, x in layouts.token_fields(batch).items():
+        other = rng.random(mask.shape) if name == "entropies" else x[:, ::-1] - 1.0
+        new[name] = np.where(mine[:, None], other, x)
     new["rewards"] = np.where(mine, rng.normal(size=mine.shape) * 100 + 50, batch.rewards)
     kept = ~mine
     if kept.any():
