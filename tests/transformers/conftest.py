@@ -1,4 +1,4 @@
-"""No network: whatever a test loads lies on disk. One thread: these models are too small to share, the cores are not."""
+"""No network: what a test loads lies on disk. One thread: these models are too small to share among cores."""
 
 import os
 

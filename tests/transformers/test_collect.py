@@ -3,7 +3,7 @@
 import pytest
 
 torch = pytest.importorskip("torch")
-tf = pytest.importorskip("transformers")
+tf = pytest.importorskip("transformers", minversion="4.56")  # a version: this folder has the name, too
 
 import dataclasses  # noqa: E402
 import math  # noqa: E402

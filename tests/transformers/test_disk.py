@@ -3,7 +3,7 @@
 import pytest
 
 torch = pytest.importorskip("torch")
-tf = pytest.importorskip("transformers")
+tf = pytest.importorskip("transformers", minversion="4.56")  # a version: this folder has the name, too
 pa = pytest.importorskip("pyarrow")
 
 import json  # noqa: E402
