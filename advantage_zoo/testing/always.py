@@ -76,7 +76,9 @@ def permutation(trial: Trial) -> None:
 
 
 def group_independence(trial: Trial) -> None:
-    """Changing one group changes no other group."""
+    """Changing one group changes no other group, unless the estimator declares batch statistics."""
+    if trial.estimator.batch_statistics:
+        return
     batch, rng = layouts.fill_masked(trial.batch, 0.0), trial.rng
     ids: NDArray[np.int64] = batch.group_ids
     group = int(ids[rng.integers(len(ids))])
