@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 Array: TypeAlias = Any
 """An array of NumPy, PyTorch, JAX, or any library with an array API namespace."""
 
+
 def library(x: Array) -> str:
     """Name of the library that ``x`` belongs to: ``"numpy"``, ``"torch"``, ``"jax"`` or another's top module."""
     top = type(x).__module__.partition(".")[0]
