@@ -130,8 +130,12 @@ def test_every_library_agrees_with_the_oracle(xp, name):
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("entropy", [0.1, 0.7, 0.0])
-@pytest.mark.parametrize("tokens", [10, 40, 200])
-def test_equal_entropies_stand_on_edges_in_every_library_and_layout(xp, dtype, entropy, tokens):
+def test_equal_entropies_stand_on_edges_in_every_library_and_layout(xp, dtype, entropy):
+    for tokens in (40,) if xp.name == "jax" else (10, 40, 200):  # JAX compiles each shape anew
+        check_equal_entropies(xp, dtype, entropy, tokens)
+
+
+def check_equal_entropies(xp, dtype, entropy, tokens):
     rng = np.random.default_rng(tokens)
     shape = (4, tokens)
     batch = az.RolloutBatch(
