@@ -15,13 +15,15 @@ Importing this package imports no array library.
 """
 
 from advantage_zoo import estimators, transforms
-from advantage_zoo.batch import RolloutBatch
+from advantage_zoo.batch import RolloutBatch, register_with_jax
 from advantage_zoo.compute import compute_advantages
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.hookspecs import hookimpl
 from advantage_zoo.registry import estimator, names
 from advantage_zoo.validation import RolloutWarning, validate
+
+register_with_jax()  # if somebody has imported it; else the first batch will
 
 __version__ = "0.1.0"
 

@@ -15,6 +15,9 @@ from advantage_zoo.estimator import Advantages, no_arrays
 TOKEN_FIELDS = ("logprobs", "ref_logprobs", "entropies", "token_rewards", "values")
 """Optional fields with one number a token slot."""
 
+TASK_REWARDS = "task_rewards"
+"""The extra, (B,), in which a transform that shapes the rewards keeps what they were."""
+
 OPTIONAL_FIELDS = (*TOKEN_FIELDS, "reward_components", "baseline_rewards")
 """Every field that an estimator may name in ``needs``; any other name is looked for in ``extras``."""
 
@@ -68,7 +71,12 @@ class RolloutBatch:
         _check(self)
         num_groups = self.rewards.shape[0] if self.num_groups is None else self.num_groups
         object.__setattr__(self, "num_groups", int(num_groups))
+        object.__setattr__(self, "extras", dict(self.extras))
         register_with_jax()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        register_with_jax()  # a worker that was sent the batch has made none yet
 
     @classmethod
     def packed(cls, *, cu_seqlens: Array, response_mask: Array | None = None, **fields: Any) -> "RolloutBatch":
@@ -90,6 +98,12 @@ class RolloutBatch:
     def get(self, name: str) -> Array | None:
         """The optional field or extra called ``name``; ``None`` if the batch has none."""
         return getattr(self, name) if name in OPTIONAL_FIELDS else self.extras.get(name)
+
+    def is_token_shaped(self, name: str) -> bool:
+        """Whether the optional field or extra called ``name`` has one entry a token slot, not one a response."""
+        if name in OPTIONAL_FIELDS or name == TASK_REWARDS:
+            return name in TOKEN_FIELDS
+        return tuple(self.extras[name].shape) == tuple(self.response_mask.shape)
 
 
 def _check(batch: RolloutBatch) -> None:
@@ -127,12 +141,19 @@ def _check(batch: RolloutBatch) -> None:
     components = batch.reward_components
     if components is not None and (len(components.shape) != 2 or components.shape[0] != rows):
         raise ValueError(f"reward_components has shape {tuple(components.shape)}; expected (B, K) with B = {rows}.")
+    if not isinstance(batch.extras, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"extras is {batch.extras!r}; expected a mapping of names to arrays.")
     for name, x in batch.extras.items():
         if name in _CHILDREN or name == "num_groups":
             raise ValueError(f"extras holds {name!r}, which is a field of its own; pass it as {name}=.")
         _check_array(f"extras[{name!r}]", x, batch.rewards)
         if len(x.shape) == 0 or (x.shape[0] != rows and tuple(x.shape) != mask_shape):
             raise ValueError(f"extras[{name!r}] has shape {tuple(x.shape)}; expected (B, ...) with B = {rows}.")
+        if mask_shape == (rows,) and name != TASK_REWARDS:
+            raise ValueError(
+                f"extras[{name!r}] could have one entry a response or one a token: the batch has {rows} of both. "
+                "Pad the batch."
+            )
     number = batch.num_groups
     if number is not None and (isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1):
         raise ValueError(f"num_groups is {number!r}; expected a positive int, so that it is static.")

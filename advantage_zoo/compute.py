@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from advantage_zoo.arrays.namespace import Array, float_dtype, is_readable
+from advantage_zoo.arrays.namespace import Array, float_dtype
 from advantage_zoo.batch import RolloutBatch, register_with_jax
 from advantage_zoo.estimator import Advantages, Estimator
 from advantage_zoo.flat import FlatBatch
@@ -42,18 +42,22 @@ def compute_advantages(batch: RolloutBatch, which: str | Estimator, /, **params:
             be read without waiting for an accelerator, a reward that is not finite or a group id out of range is
             refused as well; on an accelerator and under jit, call :func:`advantage_zoo.validate` first.
     """
+    if not isinstance(batch, RolloutBatch):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"The batch is a {type(batch).__name__}; expected a RolloutBatch.")
     register_with_jax()
     chosen = make_estimator(which, params)
     missing = [name for name in sorted(chosen.needs) if batch.get(name) is None]
     if missing:
         raise ValueError(f"{chosen.name} needs {' and '.join(missing)}, which the batch does not have.")
-    refuse_broken(batch)
+    looked = refuse_broken(batch)
     flat = FlatBatch(batch, chosen.needs)
     result = chosen.compute(flat)
-    return Advantages(_finish(result.values, batch, flat, chosen), dict(result.diagnostics))
+    if not isinstance(result, Advantages):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{chosen.name} returned a {type(result).__name__}; expected Advantages(values, diagnostics).")
+    return Advantages(_finish(result.values, batch, flat, chosen, looked), dict(result.diagnostics))
 
 
-def _finish(values: Array, batch: RolloutBatch, flat: FlatBatch, chosen: Estimator) -> Array:
+def _finish(values: Array, batch: RolloutBatch, flat: FlatBatch, chosen: Estimator, looked: bool) -> Array:
     """Saturate, zero what is masked, and restore shape and dtype, for every estimator alike."""
     xp = flat.xp
     if tuple(values.shape) != tuple(flat.mask.shape):
@@ -65,7 +69,7 @@ def _finish(values: Array, batch: RolloutBatch, flat: FlatBatch, chosen: Estimat
     dtype = float_dtype(batch.rewards, *used)
     limit = float(xp.finfo(dtype).max)
     values = xp.clip(values, -limit, limit)
-    if not is_readable(batch.rewards):  # refuse_broken could not look: the NaN stays with the response that brought it
+    if not looked:  # nobody could refuse a reward that is not finite: the NaN stays with the response that brought it
         values = xp.where(flat.to_tokens(flat.finite), values, xp.nan)
     values = xp.where(flat.mask, values, 0.0)
     return flat.unflatten(xp.astype(values, dtype))

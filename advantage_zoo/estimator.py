@@ -120,8 +120,9 @@ class Estimator(ABC):
     def create(cls, **params: Any) -> "Estimator":
         """Make one from parameters by name; an unknown name raises and tells the nearest."""
         for key in params:
-            known = [f.name for f in dataclasses.fields(cls)]
-            if key not in known:
+            # Only an error asks dataclasses.fields of the class, which torch.compile cannot trace.
+            if key not in cls.__dataclass_fields__ or key in Estimator.__annotations__:
+                known = [f.name for f in dataclasses.fields(cls)]
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
                 raise TypeError(f"{cls.name} has no parameter {key!r}{nearest(key, known)}; {takes}.")
         return cls(**params)

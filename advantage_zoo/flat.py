@@ -3,7 +3,16 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from advantage_zoo.arrays.namespace import Array, arange, is_floating, namespace, stop_gradient, widen
+from advantage_zoo.arrays.namespace import (
+    Array,
+    arange,
+    float_dtype,
+    index_dtype,
+    is_floating,
+    namespace,
+    stop_gradient,
+    widen,
+)
 from advantage_zoo.arrays.segments import segment_cumsum, segment_sum
 from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
 
@@ -16,6 +25,8 @@ class _once:  # noqa: N801 - used as a decorator
         self.__doc__ = compute.__doc__
 
     def __get__(self, instance: Any, owner: type | None = None) -> Array:
+        if instance is None:
+            return self
         value = self.compute(instance)
         setattr(instance, self.compute.__name__, value)  # from now on the attribute is found before this descriptor
         return value
@@ -35,6 +46,7 @@ class FlatBatch:
             baseline.
         finite: (B,) bool, the responses whose reward is finite. Others are refused before they get here, where values
             can be read; elsewhere their own advantages are NaN, and nobody else's.
+        reward_rounding: What a standardised reward may be off by, from the rounding of the rewards' own dtype.
         extras: Every extra array of the batch, token-shaped ones flat.
     """
 
@@ -52,15 +64,17 @@ class FlatBatch:
         rewards = widen(stop_gradient(batch.rewards))
         self.finite = xp.isfinite(rewards)
         self.rewards = xp.where(self.finite, rewards, 0.0)
-        self.group_ids = batch.group_ids
+        self.reward_rounding = 8 * float(xp.finfo(float_dtype(batch.rewards)).eps)
+        self.group_ids = xp.astype(batch.group_ids, index_dtype(rewards))  # a narrow type overflows in products
         self.num_groups = int(batch.num_groups or 0)
         self.num_rows = int(batch.rewards.shape[0])
         self.mask = xp.reshape(batch.response_mask, (-1,))
-        self.extras = {name: self._flatten(x) for name, x in batch.extras.items()}
+        self.extras = {name: self._prepared(x, batch.is_token_shaped(name)) for name, x in batch.extras.items()}
         for name in needs:
             x = batch.get(name)
             if x is not None:
-                setattr(self, name, self.extras[name] if name in self.extras else self._flatten(x))
+                known = self.extras.get(name)
+                setattr(self, name, self._prepared(x, batch.is_token_shaped(name)) if known is None else known)
         padded = batch.cu_seqlens is None
         self.nonempty = self.finite & (xp.any(batch.response_mask, axis=1) if padded else self.lengths > 0)
 
@@ -69,10 +83,10 @@ class FlatBatch:
             raise AttributeError(name)
         raise AttributeError(f"{name} was not handed over: name it in the estimator's needs.")
 
-    def _flatten(self, x: Array) -> Array:
+    def _prepared(self, x: Array, token_shaped: bool) -> Array:
         if is_floating(x):
             x = widen(stop_gradient(x))
-        if tuple(x.shape) != tuple(self._batch.response_mask.shape):
+        if not token_shaped:
             return x
         x = self.xp.reshape(x, (-1,))
         return self.xp.where(self.mask, x, self.xp.zeros_like(x))

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from advantage_zoo.estimator import Estimator
+from advantage_zoo.flat import FlatBatch
 from advantage_zoo.hookspecs import PROJECT
 from advantage_zoo.suggestions import nearest
 
 BUILTIN = "advantage_zoo"
+GIVEN = frozenset({"xp", "rewards", "finite", "group_ids", "num_groups", "num_rows", "mask", "nonempty", "extras"})
+"""Attributes of every FlatBatch, which no field of a plugin may be called."""
+
 SWITCH = "ADVANTAGE_ZOO_PLUGINS"
 
 
@@ -117,7 +121,7 @@ def _load(setting: str) -> Registry:
     for name, plugin in _plugins(setting, found.problems):
         try:
             manager.register(plugin, name)
-        except Exception as error:  # one bad plugin must not take the others down
+        except (Exception, SystemExit) as error:  # one bad plugin must not take the others down
             found.problems[name] = f"failed to register ({type(error).__name__}: {error})."
     hooks = {impl.plugin_name: impl for impl in manager.hook.advantage_zoo_register_estimators.get_hookimpls()}
     for name in sorted((name for name, _ in manager.list_name_plugin()), key=lambda name: (name != BUILTIN, name)):
@@ -128,7 +132,7 @@ def _load(setting: str) -> Registry:
         try:
             # One by one and not through pluggy's call of all, so that one plugin's failure is its own.
             hooks[name].function(lambda cls, into=classes: into.append(_checked(cls)))  # pyright: ignore
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             found.problems[name] = f"failed to register its estimators ({type(error).__name__}: {error})."
         found.add(name, classes)
     return found
@@ -155,7 +159,7 @@ def _plugins(setting: str, problems: dict[str, str]) -> Iterable[tuple[str, Any]
             continue
         try:
             yield point.name, point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problems[point.name] = f"failed to load from {point.value!r} ({type(error).__name__}: {error})."
 
 
@@ -170,4 +174,7 @@ def _checked(cls: Any) -> type[Estimator]:
         raise TypeError(f"{cls.__qualname__} is not decorated with @dataclass(frozen=True)")
     if not all(isinstance(words, frozenset) for words in (cls.needs, cls.claims)):  # pyright: ignore
         raise TypeError(f"{cls.__qualname__}.needs and .claims are frozensets of names")
+    always = sorted(cls.needs & (set(vars(FlatBatch)) | GIVEN))
+    if always:
+        raise TypeError(f"{cls.__qualname__}.needs names {', '.join(always)}, which every estimator is given")
     return cls

@@ -2,10 +2,8 @@
 
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
-from typing import Any
 
-from advantage_zoo.arrays.namespace import Array, is_floating, is_readable, namespace
+from advantage_zoo.arrays.namespace import Array, index_dtype, is_floating, is_readable, namespace, stop_gradient
 from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
 from advantage_zoo.flat import FlatBatch
 
@@ -36,71 +34,91 @@ def validate(batch: RolloutBatch) -> None:
         x = batch.get(name)
         if x is None or not is_floating(x):
             continue
-        token_shaped = tuple(x.shape) == tuple(batch.response_mask.shape)
-        valid = batch.response_mask if token_shaped else None
-        problems += _offenders(name, x, lambda v: ~namespace(v).isfinite(v), "not finite", valid)
+        where = _Where(batch, name)
+        problems += where.offenders(x, lambda v: ~namespace(v).isfinite(v), "not finite")
         if name in ("logprobs", "ref_logprobs"):
-            problems += _offenders(name, x, lambda v: (v > 1e-3) & namespace(v).isfinite(v), "above 0 nats", valid)
+            problems += where.offenders(x, lambda v: (v > 1e-3) & namespace(v).isfinite(v), "above 0 nats")
         if name == "entropies":
-            problems += _offenders(name, x, lambda v: (v < -1e-3) & namespace(v).isfinite(v), "below 0 nats", valid)
+            problems += where.offenders(x, lambda v: (v < -1e-3) & namespace(v).isfinite(v), "below 0 nats")
     if problems:
         raise ValueError(" ".join(problems) + " Mend or drop these rows before advantages are computed.")
     _warn_of_waste(batch, flat)
 
 
-def refuse_broken(batch: RolloutBatch) -> None:
-    """Refuse what would spoil a computation, where the values can be read without tracing or waiting for a device."""
-    if all(is_readable(x) for x in (batch.rewards, batch.group_ids, batch.cu_seqlens) if x is not None):
+def refuse_broken(batch: RolloutBatch) -> bool:
+    """Refuse what would spoil a computation, if values can be read without tracing or waiting; whether they could."""
+    readable = all(is_readable(x) for x in (batch.rewards, batch.group_ids, batch.cu_seqlens) if x is not None)
+    if readable:
         _refuse_broken(batch)
+    return readable
 
 
 def _refuse_broken(batch: RolloutBatch) -> None:
-    problems = _offenders("rewards", batch.rewards, lambda v: ~namespace(v).isfinite(v), "not finite")
-    if problems:
-        raise ValueError(f"{problems[0]} Mend or drop these responses; one such reward would spoil its whole group.")
-    outside = _offenders(
-        "group_ids", batch.group_ids, lambda v: (v < 0) | (v >= batch.num_groups), f"not in [0, {batch.num_groups})"
-    )
+    xp = namespace(batch.rewards)
+    if is_floating(batch.rewards):
+        problems = _Where(batch, "rewards").offenders(batch.rewards, lambda v: ~xp.isfinite(v), "not finite")
+        if problems:
+            raise ValueError(
+                f"{problems[0]} Mend or drop these responses; one such reward would spoil its whole group."
+            )
+    ids = xp.astype(batch.group_ids, index_dtype(batch.group_ids))  # the bound may not fit a narrow type
+    count = batch.num_groups
+    outside = _Where(batch, "group_ids").offenders(ids, lambda v: (v < 0) | (v >= count), f"not in [0, {count})")
     if outside:
         raise ValueError(f"{outside[0]} Raise num_groups or renumber the groups from 0.")
-    ends = batch.cu_seqlens
-    if ends is not None:
-        numbers = [int(i) for i in ends]
+    if batch.cu_seqlens is not None:
         tokens = batch.response_mask.shape[0]
-        if numbers[0] != 0 or numbers[-1] != tokens or any(b < a for a, b in pairwise(numbers)):
-            shown = numbers if len(numbers) < 8 else f"[{numbers[0]}, ..., {numbers[-1]}]"
+        ends = xp.astype(batch.cu_seqlens, index_dtype(batch.cu_seqlens))
+        if int(ends[0]) != 0 or int(ends[-1]) != tokens or bool(xp.any(ends[1:] < ends[:-1])):
+            first = ", ".join(str(int(end)) for end in ends[: min(8, ends.shape[0])])
+            shown = f"[{first}]" if ends.shape[0] <= 8 else f"[{first}, ..., {int(ends[-1])}]"
             raise ValueError(
                 f"cu_seqlens is {shown}; expected numbers from 0 to {tokens}, the token count, never falling."
             )
 
 
-def _offenders(name: str, x: Array, bad: Callable[[Any], Any], what: str, valid: Array | None = None) -> list[str]:
-    """A sentence on the elements of ``x`` that are ``bad``, or nothing."""
-    xp = namespace(x)
-    if not is_floating(x) and what == "not finite":
-        return []
-    found = bad(x) if valid is None else bad(x) & valid
-    if not bool(xp.any(found)):
-        return []
-    places = xp.nonzero(found)
-    count = int(places[0].shape[0])
-    shown: list[str] = []
-    for i in range(min(count, _SHOWN)):
-        place = tuple(int(axis[i]) for axis in places)
-        label = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
-        shown.append(f"{name}[{', '.join(map(str, place))}] ({label}) is {x[place]!s}")
-    more = f", and {count - _SHOWN} more" if count > _SHOWN else ""
-    return [f"{'; '.join(shown)}{more}: {what}."]
+class _Where:
+    """Finds and names the elements of a field that are not as they should be."""
+
+    def __init__(self, batch: RolloutBatch, name: str) -> None:
+        self.batch = batch
+        self.name = name
+        self.token_shaped = name not in ("rewards", "group_ids") and batch.is_token_shaped(name)
+
+    def offenders(self, x: Array, bad: Callable[[Array], Array], what: str) -> list[str]:
+        """A sentence on the elements of ``x`` that are ``bad`` (of a token field: at valid tokens), or nothing."""
+        xp = namespace(x)
+        found = bad(x) & self.batch.response_mask if self.token_shaped else bad(x)
+        if not bool(xp.any(found)):
+            return []
+        places = xp.nonzero(found)
+        count = int(places[0].shape[0])
+        shown = [self._shown(x, tuple(int(axis[i]) for axis in places)) for i in range(min(count, _SHOWN))]
+        more = f", and {count - _SHOWN} more" if count > _SHOWN else ""
+        return [f"{'; '.join(shown)}{more}: {what}."]
+
+    def _shown(self, x: Array, place: tuple[int, ...]) -> str:
+        element = stop_gradient(x)[place]
+        value = float(element) if is_floating(x) else int(element)
+        return f"{self.name}[{', '.join(map(str, place))}] ({self._label(place)}) is {value}"
+
+    def _label(self, place: tuple[int, ...]) -> str:
+        ends = self.batch.cu_seqlens
+        if self.token_shaped and ends is not None:  # a flat index says little: which response, which of its tokens
+            row = sum(int(end) <= place[0] for end in ends[1:])
+            return f"row {row}, token {place[0] - int(ends[row])}"
+        return f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
 
 
 def _warn_of_waste(batch: RolloutBatch, flat: FlatBatch) -> None:
     xp = flat.xp
     sizes = flat.group_sizes
+    used = int(xp.sum(xp.astype(sizes > 0, sizes.dtype)))
     alone = [int(i) for i in xp.nonzero(sizes == 1)[0]]
     empty = [int(i) for i in xp.nonzero(~flat.nonempty)[0]]
     if alone:
         warnings.warn(
-            f"{len(alone)} of {int(xp.sum(sizes > 0))} groups have one response (group {alone[0]} is the first), which "
+            f"{len(alone)} of {used} groups have one response (group {alone[0]} is the first), which "
             "has no group-relative advantage. Sample more responses a prompt, or check the group ids.",
             RolloutWarning,
             stacklevel=3,

@@ -1,7 +1,9 @@
 """jit and compile give what eager gives; no gradient, nothing read back; the house's types are JAX pytrees."""
 
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -157,3 +159,92 @@ def test_the_meta_device_has_no_values_to_read(torch):
         batch = convert(library("torch").batch(numpy_batch(layout), "float32"), lambda x: x.to("meta"))
         for name in NAMES:
             assert az.compute_advantages(batch, name).values.device.type == "meta"
+
+
+@pytest.mark.parametrize("which", ["by name", "by instance", "with parameters"])
+def test_compiled_once_for_batches_of_several_widths(torch, which):
+    """Every trainer's batches differ in width; Dynamo makes it symbolic at the second one."""
+    az.names()  # the first look-up searches for plugins, which cannot be traced
+    params = {"num_buckets": 5} if which == "with parameters" else {}
+    chosen = az.estimators.EPGRPO() if which == "by instance" else "ep_grpo"
+    run = torch.compile(
+        lambda b: az.compute_advantages(b, chosen, **params).values, fullgraph=True, backend="aot_eager"
+    )
+    for width in (5, 7, 9, 33):
+        generator = torch.Generator().manual_seed(width)
+        signals = {name: -torch.rand(6, width, generator=generator) for name in ("logprobs", "ref_logprobs")}
+        batch = az.RolloutBatch(
+            rewards=torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 0.0]),
+            response_mask=torch.rand(6, width, generator=generator) < 0.9,
+            group_ids=torch.arange(6) % 2,
+            num_groups=2,
+            entropies=torch.rand(6, width, generator=generator),
+            **signals,
+        )
+        want = az.compute_advantages(batch, chosen, **params).values
+        np.testing.assert_allclose(run(batch).numpy(), want.numpy(), atol=1e-6)
+
+
+def test_the_batch_may_be_made_inside_the_compiled_function():
+    """In a process of its own: whatever ran before would hide an import that cannot be traced."""
+    code = """
+import torch, advantage_zoo as az
+chosen = az.estimators.GRPO()
+def advantages(rewards, mask, groups):
+    batch = az.RolloutBatch(rewards=rewards, response_mask=mask, group_ids=groups, num_groups=2)
+    return az.compute_advantages(batch, chosen).values
+given = torch.tensor([1.0, 0, 0, 1]), torch.ones(4, 3, dtype=torch.bool), torch.tensor([0, 0, 1, 1])
+got = torch.compile(advantages, fullgraph=True, backend="aot_eager")(*given)
+assert torch.equal(got, advantages(*given))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_batch_that_was_pickled_is_a_pytree_in_the_process_that_reads_it(jax):
+    batch = az.RolloutBatch(
+        rewards=np.array([1.0, 0.0]), response_mask=np.ones((2, 2), dtype=bool), group_ids=np.zeros(2, dtype=np.int32)
+    )
+    code = """
+import pickle, sys, jax, advantage_zoo as az
+batch = pickle.loads(bytes.fromhex(sys.argv[1]))
+print(jax.jit(lambda b: az.compute_advantages(b, az.estimators.DrGRPO()).values)(batch).tolist())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, pickle.dumps(batch).hex()], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[[0.5, 0.5], [-0.5, -0.5]]"
+
+
+def test_a_reward_that_nobody_could_refuse_stays_with_its_response(jax):
+    rewards = jax.numpy.asarray([np.nan, 1.0, 0.0, 0.0, 1.0, 0.0])
+    mask = jax.numpy.ones((6, 2), dtype=bool)
+
+    def advantages(rewards, groups):
+        batch = az.RolloutBatch(rewards=rewards, response_mask=mask, group_ids=groups, num_groups=2)
+        return az.compute_advantages(batch, "grpo").values
+
+    groups = jax.numpy.asarray([0, 0, 0, 1, 1, 1])
+    closed_over = jax.jit(lambda g: advantages(rewards, g))(groups)
+    for values in (jax.jit(advantages)(rewards, groups), closed_over):
+        assert np.isnan(values[0]).all()
+        assert np.isfinite(values[1:]).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "uint64", "int32"])
+def test_group_ids_of_any_integer_type(xp, dtype):
+    rng = np.random.default_rng(0)
+    rows, groups = 60, 30  # times ten buckets: more than a narrow type holds
+    fields = {name: -rng.random((rows, 4)) for name in ("logprobs", "ref_logprobs")}
+    batch = az.RolloutBatch(
+        rewards=rng.integers(0, 2, rows).astype(float),
+        response_mask=np.ones((rows, 4), dtype=bool),
+        group_ids=np.arange(rows) % groups,
+        num_groups=groups,
+        entropies=rng.random((rows, 4)),
+        **fields,
+    )
+    want = az.compute_advantages(batch, "ep_grpo").values
+    given = xp.batch(batch)
+    narrow = xp.asarray((np.arange(rows) % groups).astype(dtype), None)
+    got = az.compute_advantages(replace(given, group_ids=narrow), "ep_grpo").values
+    np.testing.assert_allclose(xp.asnumpy(got), want, atol=1e-10)

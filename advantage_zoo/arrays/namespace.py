@@ -19,9 +19,10 @@ def library(x: Array) -> str:
     top = type(x).__module__.partition(".")[0]
     if top == "jaxlib":
         return "jax"
-    # Subclasses of tensors (torch.nn.Parameter, a framework's own) carry their own module's name.
-    if top not in ("numpy", "torch", "jax") and "torch" in sys.modules and isinstance(x, sys.modules["torch"].Tensor):
-        return "torch"
+    if top not in ("numpy", "torch", "jax"):  # subclasses, such as a framework's own tensors, carry their own module
+        for name, base in (("torch", "Tensor"), ("numpy", "ndarray")):
+            if name in sys.modules and isinstance(x, getattr(sys.modules[name], base)):
+                return name
     return top
 
 

@@ -19,6 +19,8 @@ def segment_sum(x: Array, segment_ids: Array, num_segments: int) -> Array:
         num_segments: Static number of segments.
     """
     xp = namespace(x)
+    if num_segments == 1:  # also because inductor (PyTorch 2.13) fails on an index_add into one element
+        return xp.reshape(xp.sum(x), (1,))
     match library(x):
         case "numpy":
             return xp.bincount(segment_ids, weights=x, minlength=num_segments)
@@ -65,8 +67,13 @@ def segment_cumsum(x: Array, segment_ids: Array, width: int | None = None) -> Ar
     xp = namespace(x)
     if width is not None:
         rows = xp.reshape(x, (-1, width))
-        # array_api_compat's own cumulative_sum warns under torch.compile
-        sums = rows.cumsum(1) if library(x) == "torch" else xp.cumulative_sum(rows, axis=1)
+        match library(x):
+            case "torch":
+                sums = rows.cumsum(1)  # array_api_compat's own cumulative_sum warns under torch.compile
+            case "jax":
+                sums = xp.cumulative_sum(rows, axis=1)
+            case _:  # one after the other, which float32 alone would leave too far from the rest
+                sums = xp.astype(xp.cumulative_sum(rows, axis=1, dtype=xp.float64), x.dtype)
         return xp.reshape(sums, (-1,))
     # Ragged segments: doubling. After the step with offset d, element i holds the sum of its last 2d predecessors in
     # its segment. What a segment gets never depends on its neighbours, as differences of one long running sum would.

@@ -39,8 +39,7 @@ def unit(x: Array, segment_ids: Array, num_segments: int, valid: Array, ddof: in
     half_pivot = xp.where(varies, largest * 0.5, 0.0)
 
     inside = valid & xp.take(varies, segment_ids)
-    u = (x * 0.5 - xp.take(half_pivot, segment_ids)) / xp.take(half_range, segment_ids)
-    u = xp.where(inside, u, 0.0)
+    u = xp.where(inside, x * 0.5 - xp.take(half_pivot, segment_ids), 0.0) / xp.take(half_range, segment_ids)
     count = segment_sum(xp.astype(valid, x.dtype), segment_ids, num_segments)
     mean = segment_sum(u, segment_ids, num_segments) / xp.clip(count, 1, None)
     centred = xp.where(inside, u - xp.take(mean, segment_ids), 0.0)
@@ -123,8 +122,7 @@ def top_share(x: Array, valid: Array, fraction: float) -> Array:
     falling = -xp.sort(-xp.where(valid, x, -xp.inf))
     count = xp.sum(xp.astype(valid, x.dtype))
     last = xp.astype(xp.ceil(count * fraction), index_dtype(x)) - 1
-    last = xp.clip(last, 0, x.shape[0] - 1)
-    return valid & (x >= xp.take(falling, xp.reshape(last, (1,))))
+    return valid & (x >= xp.take(falling, xp.reshape(xp.clip(last, 0, None), (1,))))
 
 
 def min_and_median_of_positive(x: Array) -> tuple[Array, Array]:
@@ -133,7 +131,7 @@ def min_and_median_of_positive(x: Array) -> tuple[Array, Array]:
     rising = xp.sort(xp.where(x > 0, x, xp.inf))
     count = xp.sum(xp.astype(x > 0, index_dtype(x)))
     ranks = xp.stack([count * 0, (count - 1) // 2, count // 2])
-    smallest, lower, upper = xp.unstack(xp.take(rising, xp.clip(ranks, 0, x.shape[0] - 1)))
+    smallest, lower, upper = xp.unstack(xp.take(rising, xp.clip(ranks, 0, None)))
     return xp.where(count > 0, smallest, 0.0), xp.where(count > 0, (lower + upper) / 2, 0.0)
 
 
@@ -145,4 +143,4 @@ def bucket_indices(progress: Array, num_buckets: int) -> Array:
     """
     xp = namespace(progress)
     rounding = 1e-6 if xp.finfo(progress.dtype).bits < 64 else 1e-12
-    return xp.astype(xp.clip(xp.floor(num_buckets * progress + rounding), 0, num_buckets - 1), index_dtype(progress))
+    return xp.astype(xp.clip(xp.floor(num_buckets * (progress + rounding)), 0, num_buckets - 1), index_dtype(progress))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from advantage_zoo.arrays import masked_mean, widen
+from advantage_zoo.batch import TASK_REWARDS
 from advantage_zoo.estimator import Advantages, Paper, param
 from advantage_zoo.estimators.grpo import GRPO
 from advantage_zoo.flat import FlatBatch
@@ -35,7 +36,7 @@ class DAPO(GRPO):
     def compute(self, batch: FlatBatch) -> Advantages:
         """GRPO's A_i on every token of response i, with the diagnostics of dynamic sampling."""
         xp = batch.xp
-        right = widen(batch.extras.get("task_rewards", batch.rewards)) > self.reward_threshold  # (B,)
+        right = widen(batch.extras.get(TASK_REWARDS, batch.rewards)) > self.reward_threshold  # (B,)
         correct, size = batch.group_sum(xp.astype(right, batch.rewards.dtype)), batch.group_sizes  # (G,)
         mixed = (correct > 0) & (correct < size)  # (G,)
         diagnostics = {

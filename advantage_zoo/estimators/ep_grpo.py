@@ -134,14 +134,16 @@ class EPGRPO(Estimator):
         tokens = xp.astype(batch.mask, gate.dtype)
         total = segment_sum(xp.where(batch.mask, gate, 0.0), scope, count)
         mean = total / xp.clip(segment_sum(tokens, scope, count), 1, None)
-        return xp.where(batch.mask, gate / xp.take(mean, scope), gate)
+        return gate / xp.take(xp.where(mean == 0, 1.0, mean), scope)
 
     def anchor(self, batch: FlatBatch, advantages: Array, zero_variance: Array) -> Array:
         """``d_i`` (B,): what turns the process signal towards the outcome (Eq. 21, Table I)."""
         xp = batch.xp
         if self.progress_anchor == "none":
             return xp.ones_like(advantages)
-        alive = xp.sign(advantages) if self.progress_anchor == "sign" else advantages
+        alive = _significant(advantages, batch)
+        if self.progress_anchor == "sign":
+            alive = xp.sign(alive)
         return xp.where(zero_variance, xp.sign(batch.rewards - self.reward_threshold), alive)
 
     def diagnose(self, batch: FlatBatch, terms: Terms) -> dict[str, Array]:
@@ -149,7 +151,7 @@ class EPGRPO(Estimator):
         xp = batch.xp
         tokens = xp.astype(batch.mask, terms.gate.dtype)
         equal = batch.group_sum(xp.astype(terms.zero_variance, batch.rewards.dtype)) > 0  # (G,)
-        flips = (terms.outcome + terms.progress) * batch.to_tokens(xp.sign(terms.grpo)) < 0
+        flips = (terms.outcome + terms.progress) * batch.to_tokens(xp.sign(_significant(terms.grpo, batch))) < 0
         outcome, process = (xp.where(batch.mask, xp.abs(term), 0.0) for term in (terms.outcome, terms.progress))
         cells = segment_sum(tokens, terms.buckets, batch.num_groups * self.num_buckets)
         smallest, median = min_and_median_of_positive(cells)
@@ -163,14 +165,20 @@ class EPGRPO(Estimator):
         }
 
 
+def _significant(advantages: Array, batch: FlatBatch) -> Array:
+    """``advantages`` (B,) with 0 at the group's mean: the rounding of that mean has no polarity."""
+    return batch.xp.where(batch.xp.abs(advantages) > batch.reward_rounding, advantages, 0.0)
+
+
 def progress(batch: FlatBatch) -> Array:
     """``tau_it`` (N,), cumulative entropy as a share of the response's, 1 at its last valid token (Eq. 22-23).
 
     A response whose total entropy is 0 takes the token's position among its valid tokens instead.
     """
     xp = batch.xp
-    total = batch.to_tokens(batch.row_sum(batch.entropies))  # (N,)
-    step = xp.where(total > 0, batch.entropies, xp.astype(batch.mask, batch.entropies.dtype))
+    entropies = xp.clip(batch.entropies, 0, None)  # an entropy below 0 is a rounding error, and no way back
+    total = batch.to_tokens(batch.row_sum(entropies))  # (N,)
+    step = xp.where(total > 0, entropies, xp.astype(batch.mask, entropies.dtype))
     so_far = batch.row_cumsum(step)  # (N,)
     last = batch.to_tokens(batch.row_last(so_far))  # (N,) the running sum's own end, so that tau ends at exactly 1
     return so_far / xp.where(last == 0, 1.0, last)

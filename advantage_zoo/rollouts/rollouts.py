@@ -1,5 +1,6 @@
 """Rollouts: the responses with their text, tokens, signals and steps, ragged as they were sampled."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -67,19 +68,37 @@ class Rollouts:
             if column is not None and len(column) != len(self.rewards):
                 raise ValueError(f"{name} has {len(column)} rows; expected {len(self.rewards)}, as rewards has.")
         for name in _A_TOKEN:
-            for row, (entry, tokens) in enumerate(zip(getattr(self, name) or (), self.tokens, strict=False)):
+            for row, (entry, tokens) in enumerate(zip(self._column(name), self.tokens, strict=False)):
                 if len(entry) != len(tokens):
                     raise ValueError(
                         f"{name}, row {row}, has {len(entry)} entries; expected {len(tokens)}, one a token."
                     )
+        self._check_integers()
         self._check_steps()
         self._check_finite()
+
+    def _column(self, name: str) -> Sequence[Any]:
+        """The column, empty if there is none; an array has no truth value, so ``or`` will not do."""
+        column = getattr(self, name)
+        return () if column is None else column
+
+    def _check_integers(self) -> None:
+        """A file holds integers: what is none would be cut to one on the way, and merge groups."""
+        numbered = [("groups, row", row, group) for row, group in enumerate(self.groups)]
+        numbered += [
+            (f"token_ids, row {r}, token", t, i) for r, ids in enumerate(self.token_ids) for t, i in enumerate(ids)
+        ]
+        for place, at, value in numbered:
+            if not isinstance(value, numbers.Integral):
+                raise ValueError(f"{place} {at}, is {value!r}; expected an integer.")
 
     def _check_steps(self) -> None:
         if (self.step_index is None) != (self.step_correct is None):
             missing = "step_index" if self.step_index is None else "step_correct"
             raise ValueError(f"{missing} is missing; step_index and step_correct belong together, give both or none.")
-        for row, (index, correct) in enumerate(zip(self.step_index or (), self.step_correct or (), strict=True)):
+        for row, (index, correct) in enumerate(
+            zip(self._column("step_index"), self._column("step_correct"), strict=True)
+        ):
             wrong = [(token, i) for token, i in enumerate(index) if not NO_STEP <= i < len(correct)]
             if wrong:
                 raise ValueError(
@@ -98,7 +117,7 @@ class Rollouts:
                 f"rewards, row {row}, is {self.rewards[row]}; expected a finite number, mend or drop this response."
             )
         for name in SIGNALS:
-            for row, entry in enumerate(getattr(self, name) or ()):
+            for row, entry in enumerate(self._column(name)):
                 bad = ~np.isfinite(np.asarray(entry, dtype=np.float32))
                 if self.response_mask is not None:
                     bad &= np.asarray(self.response_mask[row], dtype=bool)

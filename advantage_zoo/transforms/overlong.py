@@ -4,7 +4,7 @@ import numbers
 from dataclasses import dataclass, replace
 
 from advantage_zoo.arrays.namespace import float_dtype, widen
-from advantage_zoo.batch import RolloutBatch
+from advantage_zoo.batch import TASK_REWARDS, RolloutBatch
 from advantage_zoo.flat import FlatBatch
 
 
@@ -53,4 +53,4 @@ class OverlongPenalty:
         over = flat.lengths - (self.max_length - self.cache_length)  # (B,) tokens
         penalty = -self.weight * xp.clip(over / self.cache_length, 0, 1)
         shaped = xp.astype(widen(batch.rewards) + penalty, float_dtype(batch.rewards))
-        return replace(batch, rewards=shaped, extras={"task_rewards": batch.rewards, **batch.extras})
+        return replace(batch, rewards=shaped, extras={TASK_REWARDS: batch.rewards, **batch.extras})
