@@ -269,11 +269,23 @@ def test_rollouts_that_do_not_fit_together(changes, message):
 def test_a_failed_write_leaves_the_old_file(path):
     write_rollouts(Rollouts(**plain()), path)
     before = path.read_bytes()
-    for broken in ({"token_ids": [["a"], []]}, {"metadata": {"model": object()}}, {"token_ids": [[2**40], []]}):
+    for broken in ({"metadata": {"model": object()}}, {"token_ids": [[2**40], []]}):
         with pytest.raises(RolloutFileError, match="can't be written"):
             write_rollouts(Rollouts(**plain(**broken)), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"token_ids": [["a"], []]}, "token_ids, row 0, token 0, is 'a'; expected an integer"),
+        ({"groups": [0.5, 0.7]}, "groups, row 0, is 0.5; expected an integer"),
+    ],
+)
+def test_what_is_no_integer_is_not_cut_to_one(broken, words):
+    with pytest.raises(ValueError, match=words):
+        Rollouts(**plain(**broken))
 
 
 def test_an_interrupted_write_leaves_the_old_file(path, monkeypatch):
