@@ -46,7 +46,8 @@ class FlatBatch:
             baseline.
         finite: (B,) bool, the responses whose reward is finite. Others are refused before they get here, where values
             can be read; elsewhere their own advantages are NaN, and nobody else's.
-        reward_rounding: What a standardised reward may be off by, from the rounding of the rewards' own dtype.
+        reward_rounding: What a reward's distance from its group's mean may be off by, as a share of the group's range,
+            from the rounding of the rewards' own dtype.
         extras: Every extra array of the batch, token-shaped ones flat.
     """
 

@@ -212,7 +212,8 @@ def test_extreme_rewards_agree_with_the_oracle(name, number):
         rewards=np.array([1.0, -1.0, 0.25, 0.5]) * number,
         response_mask=np.ones((4, 3), bool),
         group_ids=np.array([0, 0, 0, 0]),
-        **{field: -np.arange(12.0).reshape(4, 3) % 5 for field in ("logprobs", "ref_logprobs")},
+        logprobs=-(np.arange(12.0).reshape(4, 3) % 5),
+        ref_logprobs=-(np.arange(12.0).reshape(4, 3) % 3),
         entropies=np.arange(12.0).reshape(4, 3) % 7 / 8,
     )
     values, _ = ask_oracle(name, fill_masked(batch, 0.0))

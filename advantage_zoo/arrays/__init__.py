@@ -15,7 +15,7 @@ from advantage_zoo.arrays.statistics import (
     sigmoid,
     standardise,
     top_share,
-    varies,
+    unit,
 )
 
 __all__ = [
@@ -33,6 +33,6 @@ __all__ = [
     "sigmoid",
     "standardise",
     "top_share",
-    "varies",
+    "unit",
     "widen",
 ]

@@ -92,11 +92,6 @@ def standardise(
     return xp.where(valid, x * 0.5, 0.0) / xp.take(half_spread, segment_ids)
 
 
-def varies(x: Array, segment_ids: Array, num_segments: int, valid: Array) -> Array:
-    """(S,) bool: whether the valid members of a segment differ; an exact test, not a rounded std against 0."""
-    return unit(x, segment_ids, num_segments, valid).varies
-
-
 def sigmoid(x: Array) -> Array:
     """``1 / (1 + exp(-x))``, accurate and without overflow on either side."""
     xp = namespace(x)

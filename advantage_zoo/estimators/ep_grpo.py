@@ -20,7 +20,7 @@ from advantage_zoo.arrays import (
     sigmoid,
     standardise,
     top_share,
-    varies,
+    unit,
 )
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.estimators.grpo import group_advantages
@@ -31,7 +31,7 @@ class Terms(NamedTuple):
     """The parts that EP-GRPO's advantage is made of."""
 
     grpo: Array
-    """(B,) A_i."""
+    """(B,) A_i, exactly 0 where the reward is its group's mean up to rounding."""
     zero_variance: Array
     """(B,) bool: the rewards of the response's group are equal."""
     gate: Array
@@ -99,13 +99,15 @@ class EPGRPO(Estimator):
         """Every part of the advantage, for diagnostics and pictures."""
         xp = batch.xp
         advantages = group_advantages(batch, self.eps, ddof=1)  # (B,)
-        equal = ~varies(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (G,)
-        zero_variance = xp.take(equal, batch.group_ids)  # (B,)
+        spread = unit(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)
+        zero_variance = xp.take(~spread.varies, batch.group_ids)  # (B,)
+        # A reward at its group's mean has no polarity, and the rounding of that mean is none either.
+        polar = xp.where(xp.abs(spread.centred) > batch.reward_rounding, advantages, 0.0)  # (B,)
         gate = self.gate(batch)  # (N,) Eq. 18-19
         outcome = gate * batch.to_tokens(advantages)  # (N,)
 
         signal = self.beta * (batch.logprobs - batch.ref_logprobs)  # (N,) Eq. 20
-        oriented = batch.to_tokens(self.anchor(batch, advantages, zero_variance)) * signal  # (N,) Eq. 21
+        oriented = batch.to_tokens(self.anchor(batch, polar, zero_variance)) * signal  # (N,) Eq. 21
         buckets = batch.token_groups * self.num_buckets + bucket_indices(progress(batch), self.num_buckets)  # (N,)
         z = standardise(  # (N,) Eq. 24-25
             oriented,
@@ -117,7 +119,7 @@ class EPGRPO(Estimator):
             subtract_mean=self.bucket_norm == "zscore",
         )
         weight = self.progress_weight * gate if self.gate_progress else self.progress_weight
-        return Terms(advantages, zero_variance, gate, buckets, outcome, weight * z)
+        return Terms(polar, zero_variance, gate, buckets, outcome, weight * z)
 
     def gate(self, batch: FlatBatch) -> Array:
         """``W_it = sigmoid(gate_temperature (H_it - mu) / (sigma + eps))``, (N,); in (0, 1) but for gate_mean_one."""
@@ -141,9 +143,7 @@ class EPGRPO(Estimator):
         xp = batch.xp
         if self.progress_anchor == "none":
             return xp.ones_like(advantages)
-        alive = _significant(advantages, batch)
-        if self.progress_anchor == "sign":
-            alive = xp.sign(alive)
+        alive = xp.sign(advantages) if self.progress_anchor == "sign" else advantages
         return xp.where(zero_variance, xp.sign(batch.rewards - self.reward_threshold), alive)
 
     def diagnose(self, batch: FlatBatch, terms: Terms) -> dict[str, Array]:
@@ -151,7 +151,7 @@ class EPGRPO(Estimator):
         xp = batch.xp
         tokens = xp.astype(batch.mask, terms.gate.dtype)
         equal = batch.group_sum(xp.astype(terms.zero_variance, batch.rewards.dtype)) > 0  # (G,)
-        flips = (terms.outcome + terms.progress) * batch.to_tokens(xp.sign(_significant(terms.grpo, batch))) < 0
+        flips = (terms.outcome + terms.progress) * batch.to_tokens(xp.sign(terms.grpo)) < 0
         outcome, process = (xp.where(batch.mask, xp.abs(term), 0.0) for term in (terms.outcome, terms.progress))
         cells = segment_sum(tokens, terms.buckets, batch.num_groups * self.num_buckets)
         smallest, median = min_and_median_of_positive(cells)
@@ -163,11 +163,6 @@ class EPGRPO(Estimator):
             "bucket_tokens_min": smallest,
             "bucket_tokens_median": median,
         }
-
-
-def _significant(advantages: Array, batch: FlatBatch) -> Array:
-    """``advantages`` (B,) with 0 at the group's mean: the rounding of that mean has no polarity."""
-    return batch.xp.where(batch.xp.abs(advantages) > batch.reward_rounding, advantages, 0.0)
 
 
 def progress(batch: FlatBatch) -> Array:
