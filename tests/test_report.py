@@ -145,20 +145,16 @@ def test_colours_are_there_for_light_and_dark_and_their_scale_is_said(written):
     assert re.search(r"grpo 0?\.577", words)  # the lane's scale, of 1, 0, 0 in a group of three
 
 
+def only_tokens(rows):
+    """Columns of rollouts of which nothing but the tokens is known."""
+    unknown = ("logprobs", "ref_logprobs", "entropies", "step_index", "step_correct")
+    return {"tokens": rows, "token_ids": [[0] * len(row) for row in rows], **dict.fromkeys(unknown)}
+
+
 def test_a_long_response_is_cut_and_says_so(written):
     n = 3000
     rows = [["a"] * n, *made_rollouts().tokens[1:]]
-    text = written(
-        tokens=rows,
-        token_ids=[[0] * len(row) for row in rows],
-        logprobs=None,
-        ref_logprobs=None,
-        entropies=None,
-        step_index=None,
-        step_correct=None,
-        rewards=[0.0, 1.0, 1.0] * 3,
-        *("-e", "grpo"),  # noqa: B026
-    )
+    text = written("-e", "grpo", **only_tokens(rows), rewards=[0.0, 1.0, 1.0] * 3)
     assert f"the first {MAX_TOKENS} of {n} tokens" in " ".join(text.split())
     assert text.count("<td") < 20 * MAX_TOKENS
     assert "Polarity" not in text
@@ -171,15 +167,5 @@ def test_tokens_that_the_policy_did_not_emit_are_marked(written):
 
 def test_rollouts_without_a_mixed_group_and_empty_responses_are_drawn(written):
     rows = [[]] * 3 + [["a", "b"]] * 6
-    text = written(
-        *("-e", "grpo"),
-        tokens=rows,
-        token_ids=[[0] * len(row) for row in rows],
-        logprobs=None,
-        ref_logprobs=None,
-        entropies=None,
-        step_index=None,
-        step_correct=None,
-        rewards=[1.0] * 9,
-    )
+    text = written("-e", "grpo", **only_tokens(rows), rewards=[1.0] * 9)
     assert text.count("<article") == 1
