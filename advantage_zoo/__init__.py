@@ -20,7 +20,7 @@ from advantage_zoo.compute import compute_advantages
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.hookspecs import hookimpl
-from advantage_zoo.registry import estimator, names
+from advantage_zoo.registry import estimator, names, presets
 from advantage_zoo.validation import RolloutWarning, validate
 
 register_with_jax()  # if somebody has imported it; else the first batch will
@@ -40,6 +40,7 @@ __all__ = [
     "hookimpl",
     "names",
     "param",
+    "presets",
     "transforms",
     "validate",
 ]

@@ -50,7 +50,7 @@ def compute_advantages(batch: RolloutBatch, which: str | Estimator, /, **params:
     if missing:
         raise ValueError(f"{chosen.name} needs {' and '.join(missing)}, which the batch does not have.")
     looked = refuse_broken(batch)
-    flat = FlatBatch(batch, chosen.needs)
+    flat = FlatBatch(batch, chosen.needs, chosen.uses)
     result = chosen.compute(flat)
     if not isinstance(result, Advantages):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{chosen.name} returned a {type(result).__name__}; expected Advantages(values, diagnostics).")
@@ -65,7 +65,7 @@ def _finish(values: Array, batch: RolloutBatch, flat: FlatBatch, chosen: Estimat
             f"{chosen.name} returned values of shape {tuple(values.shape)}; expected one a token, "
             f"{tuple(flat.mask.shape)} (batch.to_tokens spreads what is one a response)."
         )
-    used = [x for x in (batch.get(name) for name in chosen.needs) if x is not None]
+    used = [x for x in (batch.get(name) for name in (*chosen.needs, *chosen.uses)) if x is not None]
     dtype = float_dtype(batch.rewards, *used)
     limit = float(xp.finfo(dtype).max)
     values = xp.clip(values, -limit, limit)

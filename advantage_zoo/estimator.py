@@ -3,9 +3,9 @@
 import dataclasses
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 from advantage_zoo.arrays.namespace import Array
 from advantage_zoo.suggestions import nearest
@@ -32,6 +32,17 @@ class Paper:
     def url(self) -> str:
         """Address of the paper's abstract."""
         return f"https://arxiv.org/abs/{self.arxiv}"
+
+
+class Reduction(NamedTuple):
+    """A special case of an estimator that equals another one."""
+
+    params: Mapping[str, Any]
+    """Parameters of the special case, over the defaults."""
+    to: str
+    """What it equals, as users type it."""
+    times: Callable[[Any], Any] = lambda size: size * 0 + 1
+    """From the size of a response's group, (B,), to the factor by which it equals it."""
 
 
 def no_arrays() -> dict[str, Array]:
@@ -94,10 +105,14 @@ class Estimator(ABC):
     """What users type."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """Fields of the batch beyond rewards, mask and groups; a name that is no field is looked for in ``extras``."""
+    uses: ClassVar[frozenset[str]] = frozenset()
+    """Fields that it reads where the batch has them, and does without where not."""
     paper: ClassVar[Paper | None] = None
     """Where the formula comes from."""
     claims: ClassVar[frozenset[str]] = frozenset()
     """Invariants that it promises beyond those that every estimator keeps, at its default parameters."""
+    reductions: ClassVar[tuple[Reduction, ...]] = ()
+    """Special cases that equal another estimator; the claim REDUCES_TO is about these."""
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):

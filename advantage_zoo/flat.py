@@ -13,7 +13,7 @@ from advantage_zoo.arrays.namespace import (
     stop_gradient,
     widen,
 )
-from advantage_zoo.arrays.segments import segment_cumsum, segment_sum
+from advantage_zoo.arrays.segments import segment_cumsum, segment_scan, segment_sum
 from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
 
 
@@ -35,7 +35,8 @@ class _once:  # noqa: N801 - used as a decorator
 class FlatBatch:
     """What an estimator sees: flat tokens, widened to at least float32, without gradient, exactly 0 where not valid.
 
-    Holds the fields that the estimator declared in ``needs``, each as an attribute of its name, and no others.
+    Holds the fields that the estimator declared in ``needs``, each as an attribute of its name, those in ``uses``,
+    ``None`` where the batch has none, and no others.
 
     Attributes:
         xp: Array API namespace.
@@ -59,7 +60,7 @@ class FlatBatch:
     reward_components: Array
     baseline_rewards: Array
 
-    def __init__(self, batch: RolloutBatch, needs: Collection[str] = ()) -> None:
+    def __init__(self, batch: RolloutBatch, needs: Collection[str] = (), uses: Collection[str] = ()) -> None:
         xp = self.xp = namespace(batch.rewards)
         self._batch = batch
         rewards = widen(stop_gradient(batch.rewards))
@@ -71,9 +72,11 @@ class FlatBatch:
         self.num_rows = int(batch.rewards.shape[0])
         self.mask = xp.reshape(batch.response_mask, (-1,))
         self.extras = {name: self._prepared(x, batch.is_token_shaped(name)) for name, x in batch.extras.items()}
-        for name in needs:
+        for name in (*needs, *uses):
             x = batch.get(name)
-            if x is not None:
+            if x is None:
+                setattr(self, name, None)
+            else:
                 known = self.extras.get(name)
                 setattr(self, name, self._prepared(x, batch.is_token_shaped(name)) if known is None else known)
         padded = batch.cu_seqlens is None
@@ -82,7 +85,7 @@ class FlatBatch:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in OPTIONAL_FIELDS:
             raise AttributeError(name)
-        raise AttributeError(f"{name} was not handed over: name it in the estimator's needs.")
+        raise AttributeError(f"{name} was not handed over: name it in the estimator's needs or uses.")
 
     def _prepared(self, x: Array, token_shaped: bool) -> Array:
         if is_floating(x):
@@ -144,8 +147,45 @@ class FlatBatch:
 
     def row_cumsum(self, x: Array) -> Array:
         """(N,) to (N,): running sum along each response, inclusive."""
-        width = self._batch.response_mask.shape[1] if self._batch.cu_seqlens is None else None
-        return segment_cumsum(x, self.row_ids, width)
+        return segment_cumsum(x, self.row_ids, self._width)
+
+    def row_returns(self, x: Array, discount: Array | float = 1.0) -> Array:
+        """(N,) to (N,): ``y_t = x_t + discount y_u`` with u the response's next valid token; masked ones are skipped.
+
+        Args:
+            x: (N,), 0 at masked tokens, as the batch's own fields are.
+            discount: A number, or (N,).
+        """
+        xp, width = self.xp, self._width
+        decay = xp.where(self.mask, discount + xp.zeros_like(x), 1.0)
+        return segment_scan(x, decay, self.row_ids, width)
+
+    def row_next(self, x: Array) -> Array:
+        """(N,) to (N,): what stands at the response's next valid token; 0 at its last."""
+        xp = self.xp
+        valid = xp.astype(self.mask, x.dtype)
+        here = segment_scan(xp.where(self.mask, x, 0.0), 1 - valid, self.row_ids, self._width)
+        same = self.row_ids[1:] == self.row_ids[:-1]
+        return xp.concat([xp.where(same, here[1:], 0.0), xp.zeros_like(here[:1])])
+
+    @_once
+    def last_valid(self) -> Array:
+        """(N,) bool: the last valid token of each response that has any."""
+        return self.mask & (self.row_next(self.xp.astype(self.mask, self.rewards.dtype)) == 0)
+
+    @_once
+    def dense_rewards(self) -> Array:
+        """(N,) ``token_rewards`` where the batch has them, else the outcome reward on the last valid token.
+
+        The estimator names ``token_rewards`` in its ``uses``.
+        """
+        if self.token_rewards is not None:
+            return self.token_rewards
+        return self.xp.where(self.last_valid, self.to_tokens(self.rewards), 0.0)
+
+    @property
+    def _width(self) -> int | None:
+        return self._batch.response_mask.shape[1] if self._batch.cu_seqlens is None else None
 
     def unflatten(self, x: Array) -> Array:
         """(N,) to the shape of the batch's mask."""

@@ -1,4 +1,4 @@
-"""Finds estimators by name: the built-in ones and those of plugins, through the same hook.
+"""Finds estimators by name: the built-in ones, the presets and those of plugins, through the same hook.
 
 Plugins are the entry points of group ``advantage_zoo``, loaded at the first look-up and never at import. Every
 estimator of a plugin answers to ``plugin:name``; it answers to plain ``name`` too, unless a built-in or another plugin
@@ -16,6 +16,7 @@ from advantage_zoo.hookspecs import PROJECT
 from advantage_zoo.suggestions import nearest
 
 BUILTIN = "advantage_zoo"
+PRESETS = "advantage_zoo.frameworks"
 GIVEN = frozenset({"xp", "rewards", "finite", "group_ids", "num_groups", "num_rows", "mask", "nonempty", "extras"})
 """Attributes of every FlatBatch, which no field of a plugin may be called."""
 
@@ -88,7 +89,12 @@ def registry() -> Registry:
 
 def names() -> tuple[str, ...]:
     """Every estimator's name, sorted; ``plugin:name`` where the plain name is not its own."""
-    return tuple(entry.key for entry in registry().listed())
+    return tuple(entry.key for entry in registry().listed() if "@" not in entry.key)
+
+
+def presets() -> tuple[str, ...]:
+    """Every preset's name, ``name@framework``, sorted."""
+    return tuple(entry.key for entry in registry().listed() if "@" in entry.key)
 
 
 def estimator(name: str) -> type[Estimator]:
@@ -103,7 +109,8 @@ def estimator(name: str) -> type[Estimator]:
         return found.entries[name].cls
     if name in found.clashes:
         raise LookupError(f"{name!r} is offered by several plugins; type one of {', '.join(found.clashes[name])}.")
-    message = f"No estimator is called {name!r}{nearest(name, found.entries)}; there are {', '.join(names())}."
+    there = presets() if "@" in name else names()
+    message = f"No estimator is called {name!r}{nearest(name, found.entries)}; there are {', '.join(there)}."
     for plugin, problem in found.problems.items():
         message += f" Plugin {plugin}: {problem}"
     raise LookupError(message)
@@ -112,19 +119,21 @@ def estimator(name: str) -> type[Estimator]:
 def _load(setting: str) -> Registry:
     import pluggy
 
-    from advantage_zoo import estimators, hookspecs
+    from advantage_zoo import estimators, frameworks, hookspecs
 
     found = Registry()
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(estimators, BUILTIN)
+    manager.register(frameworks, PRESETS)
     for name, plugin in _plugins(setting, found.problems):
         try:
             manager.register(plugin, name)
         except (Exception, SystemExit) as error:  # one bad plugin must not take the others down
             found.problems[name] = f"failed to register ({type(error).__name__}: {error})."
     hooks = {impl.plugin_name: impl for impl in manager.hook.advantage_zoo_register_estimators.get_hookimpls()}
-    for name in sorted((name for name, _ in manager.list_name_plugin()), key=lambda name: (name != BUILTIN, name)):
+    ours = (BUILTIN, PRESETS)
+    for name in sorted((name for name, _ in manager.list_name_plugin()), key=lambda name: (name not in ours, name)):
         if name not in hooks:
             found.problems[name] = "it implements no hook advantage_zoo_register_estimators."
             continue
@@ -134,7 +143,7 @@ def _load(setting: str) -> Registry:
             hooks[name].function(lambda cls, into=classes: into.append(_checked(cls)))  # pyright: ignore
         except (Exception, SystemExit) as error:
             found.problems[name] = f"failed to register its estimators ({type(error).__name__}: {error})."
-        found.add(name, classes)
+        found.add(BUILTIN if name in ours else name, classes)
     return found
 
 
@@ -154,7 +163,7 @@ def _plugins(setting: str, problems: dict[str, str]) -> Iterable[tuple[str, Any]
     for point in sorted(points, key=lambda point: (point.name, point.value)):
         if point.name in without or (only and point.name not in only):
             continue
-        if point.name == BUILTIN or seen.setdefault(point.name, point.value) != point.value:
+        if point.name in (BUILTIN, PRESETS) or seen.setdefault(point.name, point.value) != point.value:
             problems[f"{point.name} ({point.value})"] = "another plugin has this entry-point name; rename it."
             continue
         try:
@@ -168,13 +177,17 @@ def _checked(cls: Any) -> type[Estimator]:
     if not (isinstance(cls, type) and issubclass(cls, Estimator)):
         raise TypeError(f"register() takes a subclass of advantage_zoo.Estimator, not {cls!r}")
     name = cls.__dict__.get("name")
-    if not isinstance(name, str) or not name.replace("_", "a").isalnum():
-        raise TypeError(f"{cls.__qualname__}.name is {name!r}; expected letters, digits and underscores")
+    words = name.split("@") if isinstance(name, str) else [""]
+    if len(words) > 2 or not all(word.replace("_", "a").isalnum() for word in words):
+        raise TypeError(
+            f"{cls.__qualname__}.name is {name!r}; expected letters, digits and underscores, and for a preset "
+            "name@framework"
+        )
     if not is_dataclass(cls) or "__dataclass_fields__" not in cls.__dict__ or not cls.__dataclass_params__.frozen:  # pyright: ignore
         raise TypeError(f"{cls.__qualname__} is not decorated with @dataclass(frozen=True)")
-    if not all(isinstance(words, frozenset) for words in (cls.needs, cls.claims)):  # pyright: ignore
-        raise TypeError(f"{cls.__qualname__}.needs and .claims are frozensets of names")
-    always = sorted(cls.needs & (set(vars(FlatBatch)) | GIVEN))
+    if not all(isinstance(words, frozenset) for words in (cls.needs, cls.uses, cls.claims)):  # pyright: ignore
+        raise TypeError(f"{cls.__qualname__}.needs, .uses and .claims are frozensets of names")
+    always = sorted((cls.needs | cls.uses) & (set(vars(FlatBatch)) | GIVEN))
     if always:
-        raise TypeError(f"{cls.__qualname__}.needs names {', '.join(always)}, which every estimator is given")
+        raise TypeError(f"{cls.__qualname__}.needs or uses names {', '.join(always)}, which every estimator is given")
     return cls

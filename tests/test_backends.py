@@ -12,7 +12,7 @@ from conftest import library
 import advantage_zoo as az
 from advantage_zoo.testing.layouts import pack
 
-NAMES = ("grpo", "dr_grpo", "dapo", "ep_grpo")
+NAMES = tuple(name for name in az.names() if ":" not in name)
 LAYOUTS = ("padded", "packed", "trimmed")
 
 

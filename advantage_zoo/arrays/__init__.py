@@ -5,7 +5,7 @@ K buckets.
 """
 
 from advantage_zoo.arrays.namespace import Array, is_concrete, namespace, widen
-from advantage_zoo.arrays.segments import segment_cumsum, segment_max, segment_sum
+from advantage_zoo.arrays.segments import segment_cumsum, segment_max, segment_scan, segment_sum
 from advantage_zoo.arrays.statistics import (
     bucket_indices,
     centre,
@@ -29,6 +29,7 @@ __all__ = [
     "ratio",
     "segment_cumsum",
     "segment_max",
+    "segment_scan",
     "segment_sum",
     "sigmoid",
     "standardise",

@@ -1,4 +1,4 @@
-"""Sums, maxima and running sums over segments of a flat array.
+"""Sums, maxima, running sums and backward recurrences over segments of a flat array.
 
 ``segment_ids`` names the segment of each element and ``num_segments`` is a static count, so nothing here reads a value
 back from the device. Elements that should not count are the caller's to zero, by ``where(mask, x, 0)`` and never by
@@ -82,5 +82,29 @@ def segment_cumsum(x: Array, segment_ids: Array, width: int | None = None) -> Ar
     while offset < n:
         same = segment_ids[offset:] == segment_ids[:-offset]
         x = xp.concat([x[:offset], x[offset:] + xp.where(same, x[:-offset], 0.0)])
+        offset *= 2
+    return x
+
+
+def segment_scan(x: Array, decay: Array, segment_ids: Array, width: int | None = None) -> Array:
+    """``y_i = x_i + decay_i y_(i+1)`` from the end of each segment, (N,): returns, generalised advantages.
+
+    By doubling, so that a response of T tokens costs log2(T) passes and no loop over tokens.
+
+    Args:
+        x: Addends, (N,).
+        decay: Factors, (N,), at least 0; where one is 0 nothing is carried over.
+        segment_ids: Segment of each element, (N,), each segment contiguous.
+        width: Static length of every segment where all are equally long (a padded batch), else ``None``.
+    """
+    xp = namespace(x)
+    n = x.shape[0]
+    nothing = xp.zeros_like(decay[:1])
+    inside = xp.concat([xp.where(segment_ids[1:] == segment_ids[:-1], decay[:-1], 0.0), nothing])
+    offset = 1
+    while offset < (n if width is None else width):  # y_i holds the sum up to i + offset, inside_i the factor to there
+        carried = xp.where(inside[:-offset] > 0, inside[:-offset] * x[offset:], 0.0)  # 0 times infinity is nothing
+        x = xp.concat([x[:-offset] + carried, x[-offset:]])
+        inside = xp.concat([inside[:-offset] * inside[offset:], xp.zeros_like(inside[-offset:])])
         offset *= 2
     return x

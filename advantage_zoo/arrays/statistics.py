@@ -28,8 +28,13 @@ class Unit(NamedTuple):
     """(S,) bool: the largest member differs from the smallest. An exact test, not a rounded std against 0."""
 
 
-def unit(x: Array, segment_ids: Array, num_segments: int, valid: Array, ddof: int = 0) -> Unit:
-    """Centre and scale the valid members of each segment; see the module's notes."""
+def unit(
+    x: Array, segment_ids: Array, num_segments: int, valid: Array, ddof: int = 0, weights: Array | None = None
+) -> Unit:
+    """Centre and scale the valid members of each segment; see the module's notes.
+
+    ``weights`` (N,), not negative, weigh the members in mean and variance; their sum takes the place of the count.
+    """
     xp = namespace(x)
     largest = segment_max(xp.where(valid, x, -xp.inf), segment_ids, num_segments)
     smallest = -segment_max(xp.where(valid, -x, -xp.inf), segment_ids, num_segments)
@@ -40,11 +45,12 @@ def unit(x: Array, segment_ids: Array, num_segments: int, valid: Array, ddof: in
 
     inside = valid & xp.take(varies, segment_ids)
     u = xp.where(inside, x * 0.5 - xp.take(half_pivot, segment_ids), 0.0) / xp.take(half_range, segment_ids)
-    count = segment_sum(xp.astype(valid, x.dtype), segment_ids, num_segments)
-    mean = segment_sum(u, segment_ids, num_segments) / xp.clip(count, 1, None)
+    weights = xp.astype(valid, x.dtype) if weights is None else xp.where(valid, weights, 0.0)
+    count = segment_sum(weights, segment_ids, num_segments)
+    mean = segment_sum(weights * u, segment_ids, num_segments) / xp.where(count > 0, count, 1.0)
     centred = xp.where(inside, u - xp.take(mean, segment_ids), 0.0)
-    squares = segment_sum(centred * centred, segment_ids, num_segments)
-    variance = xp.where(count > ddof, squares / xp.clip(count - ddof, 1, None), 0.0)
+    squares = segment_sum(weights * centred * centred, segment_ids, num_segments)
+    variance = xp.where(count > ddof, squares / xp.where(count > ddof, count - ddof, 1.0), 0.0)
     return Unit(centred, xp.sqrt(variance), half_range, varies)
 
 
@@ -66,6 +72,7 @@ def standardise(
     ddof: int = 0,
     floor: float = 0.0,
     subtract_mean: bool = True,
+    weights: Array | None = None,
 ) -> Array:
     """``(x - mean) / (max(std, floor) + eps)`` over the valid members of each segment, (N,).
 
@@ -78,12 +85,13 @@ def standardise(
         ddof: 0 for the population's standard deviation, 1 for the sample's.
         floor: Smallest standard deviation, in units of ``x``.
         subtract_mean: Whether the mean is subtracted; without, ``x / (max(std, floor) + eps)``.
+        weights: (N,), not negative: what each element weighs in mean and deviation; alike if not given.
 
     Returns:
         0 where not valid, and 0, not 0/0, where the denominator is 0.
     """
     xp = namespace(x)
-    u = unit(x, segment_ids, num_segments, valid, ddof)
+    u = unit(x, segment_ids, num_segments, valid, ddof, weights)
     half_std = u.std * u.half_range
     half_spread = xp.where(half_std > floor * 0.5, half_std, floor * 0.5) + eps * 0.5
     half_spread = xp.where(half_spread == 0, xp.inf, half_spread)

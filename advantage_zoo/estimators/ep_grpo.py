@@ -22,7 +22,7 @@ from advantage_zoo.arrays import (
     top_share,
     unit,
 )
-from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction, param
 from advantage_zoo.estimators.grpo import group_advantages
 from advantage_zoo.flat import FlatBatch
 
@@ -63,6 +63,9 @@ class EPGRPO(Estimator):
         "Eq. 18-26, Table I",
     )
     claims: ClassVar[frozenset[str]] = frozenset({"DEAD_GROUP_ALIVE", "REDUCES_TO"})
+    reductions: ClassVar[tuple[Reduction, ...]] = (
+        Reduction({"progress_weight": 0.0, "gate_mean_one": True, "gate_temperature": 0.0}, "grpo"),
+    )
 
     eps: float = param(1e-6, ge=0, doc="Added to every standard deviation: of rewards, entropies (nats) and signals.")
     gate_temperature: float = param(5.0, ge=0, doc="Gamma, the gate's slope in standard deviations of entropy. Open.")

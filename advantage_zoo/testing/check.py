@@ -11,6 +11,7 @@ from advantage_zoo.estimator import Estimator
 from advantage_zoo.registry import estimator as find
 from advantage_zoo.testing.backends import Backend, backend, installed
 from advantage_zoo.testing.invariants import INVARIANTS, Invariant, laws_of
+from advantage_zoo.testing.layouts import without
 from advantage_zoo.testing.strategies import rollouts
 from advantage_zoo.testing.trial import Compute, Trial
 
@@ -52,8 +53,10 @@ def check_law(
         suppress_health_check=(HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much),
         phases=(Phase.generate,) if library.name == "jax" else (Phase.generate, Phase.shrink),
     )
-    @given(batches, st.integers(0, 2**16))
-    def hold(batch: RolloutBatch, seed: int) -> None:
+    @given(batches, st.integers(0, 2**16), st.booleans())
+    def hold(batch: RolloutBatch, seed: int, bare: bool) -> None:
+        if bare:
+            batch = without(batch, estimator.uses)
         last[:] = [batch]
         law.check(Trial(estimator, batch, library, seed, compute))
 

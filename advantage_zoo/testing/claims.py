@@ -6,16 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from advantage_zoo.compute import compute_advantages
-from advantage_zoo.registry import estimator as find
+from advantage_zoo.compute import compute_advantages, make_estimator
 from advantage_zoo.testing.layouts import fill_masked
 from advantage_zoo.testing.strategies import DEAD
 from advantage_zoo.testing.trial import Trial, require, require_close
-
-REDUCTIONS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
-    "ep_grpo": ({"progress_weight": 0.0, "gate_mean_one": True, "gate_temperature": 0.0}, "grpo", {}),
-}
-"""By name: the parameters of the special case, and the estimator and parameters that it equals."""
 
 
 def shift(trial: Trial) -> None:
@@ -55,9 +49,9 @@ def zero_sum(trial: Trial) -> None:
 
 def dead_group_zero(trial: Trial) -> None:
     """Equal rewards give exactly 0, in every dtype, whatever their value."""
-    count = int(trial.batch.num_groups or 0)
-    for dtype in trial.backend.dtypes:
-        rewards = trial.rng.choice([*DEAD, 0.1, 1.2, 1e-3, 3e4], count)[trial.batch.group_ids]
+    count, rng = int(trial.batch.num_groups or 0), trial.rng
+    for dtype in trial.backend.dtypes * 3:
+        rewards = rng.choice([*DEAD, 0.1, 1.2, 1e-3, 3e4], count)[trial.batch.group_ids]
         got = trial.values(trial.with_rewards(rewards), dtype)
         require("DEAD_GROUP_ZERO", not got.any(), f"{got} in {dtype} for rewards {rewards} by group.")
 
@@ -136,10 +130,13 @@ def singleton(trial: Trial) -> None:
 
 def reduces_to(trial: Trial) -> None:
     """A named special case equals another estimator."""
-    name = trial.estimator.name
-    require("REDUCES_TO", name in REDUCTIONS, f"advantage_zoo.testing.claims.REDUCTIONS has no entry for {name}.")
-    params, other, others = REDUCTIONS[name]
-    special: Any = replace(trial.estimator, **params)
-    got = replace(trial, estimator=special).values()
-    expected = replace(trial, estimator=find(other)(**others), compute=compute_advantages).values()
-    require_close("REDUCES_TO", got, expected, f"with {params}, against {other}")
+    reductions = trial.estimator.reductions
+    require("REDUCES_TO", bool(reductions), "the estimator claims it, but its class variable reductions is empty.")
+    counted = trial.batch.group_ids[trial.batch.response_mask.any(axis=1)]
+    sizes = np.bincount(counted, minlength=int(trial.batch.num_groups or 0))
+    for params, other, times in reductions:
+        special: Any = replace(trial.estimator, **params)
+        got = replace(trial, estimator=special).values()
+        expected = replace(trial, estimator=make_estimator(other, {}), compute=compute_advantages).values()
+        factor = times(np.maximum(sizes[trial.batch.group_ids], 1).astype(float))
+        require_close("REDUCES_TO", got, expected * factor[:, None], f"with {dict(params)}, against {other}")

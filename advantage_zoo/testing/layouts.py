@@ -1,12 +1,13 @@
 """The same rollouts laid out in other ways: NumPy batches in, NumPy batches out."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advantage_zoo.batch import TOKEN_FIELDS, RolloutBatch
+from advantage_zoo.batch import OPTIONAL_FIELDS, TOKEN_FIELDS, RolloutBatch
 
 ROW_FIELDS = ("rewards", "group_ids", "reward_components", "baseline_rewards")
 
@@ -26,6 +27,12 @@ def take_rows(batch: RolloutBatch, rows: NDArray[Any]) -> RolloutBatch:
     every = {**row_fields(batch), **token_fields(batch), "response_mask": batch.response_mask}
     extras = {name: x[rows] for name, x in batch.extras.items()}
     return replace(batch, **{name: x[rows] for name, x in every.items()}, extras=extras)
+
+
+def without(batch: RolloutBatch, names: Collection[str]) -> RolloutBatch:
+    """The batch without these optional fields and extras."""
+    fields: dict[str, Any] = {name: None for name in names if name in OPTIONAL_FIELDS}
+    return replace(batch, **fields, extras={name: x for name, x in batch.extras.items() if name not in names})
 
 
 def fill_masked(batch: RolloutBatch, junk: float) -> RolloutBatch:

@@ -1,6 +1,18 @@
 """GRPO's advantage (Eq. 9) and dynamic sampling: keep the groups with 0 < correct < G (Eq. 11). arXiv:2503.14476."""
 
-from oracles.grpo import grpo, members
+from hypothesis import strategies as st
+
+from oracles.grpo import eps, grpo, members, singletons
+
+PARAMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "eps": eps,
+        "ddof": st.integers(0, 1),
+        "singleton": singletons,
+        "reward_threshold": st.sampled_from([0.0, 0.9, -1.0]),
+    },
+)
 
 
 def dapo(rewards, mask, group_ids, *, reward_threshold=0.5, task_rewards=None, **params):

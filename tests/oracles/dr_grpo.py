@@ -2,7 +2,11 @@
 
 from fractions import Fraction
 
-from oracles.grpo import mean, members, on_tokens, with_singletons
+from hypothesis import strategies as st
+
+from oracles.grpo import mean, members, on_tokens, singletons, with_singletons
+
+PARAMS = st.fixed_dictionaries({}, optional={"singleton": singletons})
 
 
 def dr_grpo(rewards, mask, group_ids, *, singleton="zero"):

@@ -4,7 +4,53 @@ import math
 from fractions import Fraction
 from statistics import median
 
-from oracles.grpo import deviation, mean, members, sequence_advantages
+from hypothesis import strategies as st
+
+from oracles.grpo import deviation, eps, mean, members, sequence_advantages
+
+FIELDS = ("entropies", "logprobs", "ref_logprobs")
+PARAMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "eps": eps,
+        "gate_temperature": st.sampled_from([0.0, 1.0, 20.0]),
+        "beta": st.sampled_from([0.01, 1.0]),
+        "progress_weight": st.sampled_from([0.0, 1.0, 3.0]),
+        "num_buckets": st.sampled_from([1, 2, 3, 7, 50]),
+        "reward_threshold": st.sampled_from([0.0, 0.9, 1.0]),
+        "gate_scope": st.sampled_from(["batch", "sequence"]),
+        "bucket_norm": st.just("scale"),
+        "gate_progress": st.just(False),
+        "gate_mean_one": st.just(True),
+        "progress_anchor": st.sampled_from(["advantage", "none"]),
+        "progress_floor": st.sampled_from([0.0, 0.1]),
+    },
+)
+
+
+def clear(batch, params):
+    """Whether every token stands on a bucket's edge or clear of it, and every reward on its group's mean or clear."""
+    return not near_an_edge(batch, params.get("num_buckets", 10)) and not near_the_mean(batch)
+
+
+def near_an_edge(batch, num_buckets):
+    places = [
+        tau * num_buckets
+        for row in progress(batch.entropies.tolist(), batch.response_mask.tolist())
+        for tau in row
+        if tau
+    ]
+    return any(0 < abs(place - round(place)) < Fraction(1, 10**5) * num_buckets for place in places)
+
+
+def near_the_mean(batch):
+    mask, ids = batch.response_mask.tolist(), batch.group_ids.tolist()
+    for group in set(ids):
+        rewards = [float(batch.rewards[i]) for i in members(mask, ids, group)]
+        span = Fraction(max(rewards, default=0)) - Fraction(min(rewards, default=0))
+        if any(0 < abs(r - mean(rewards)) < Fraction(1, 10**5) * span for r in map(Fraction, rewards)):
+            return True
+    return False
 
 
 def sign(x):

@@ -3,6 +3,12 @@
 import math
 from fractions import Fraction
 
+from hypothesis import strategies as st
+
+singletons = st.sampled_from(["zero", "raw"])
+eps = st.sampled_from([0.0, 1e-9, 1e-6, 1e-4])
+PARAMS = st.fixed_dictionaries({}, optional={"eps": eps, "ddof": st.integers(0, 1), "singleton": singletons})
+
 
 def members(mask, group_ids, group):
     """The group's responses that have a valid token."""

@@ -1,0 +1,19 @@
+"""Estimators as frameworks compute them, called ``name@framework``. A file a framework; to add one, add its line here."""
+
+from collections.abc import Callable
+from typing import Any
+
+from advantage_zoo.frameworks import paper
+from advantage_zoo.frameworks.preset import Preset
+from advantage_zoo.hookspecs import hookimpl
+
+MODULES = (paper,)
+
+
+@hookimpl
+def advantage_zoo_register_estimators(register: Callable[[Any], None]) -> None:
+    """Register every preset of the modules above."""
+    for module in MODULES:
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Preset) and value.__module__ == module.__name__:
+                register(value)
