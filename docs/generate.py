@@ -38,6 +38,7 @@ def metadata(name: str) -> str:
         ["name", f"`{name}`"],
         ["class", f"`advantage_zoo.estimators.{cls.__name__}`"],
         ["needs", _words(cls.needs) or "nothing beyond rewards, mask and groups"],
+        *([["uses, where there", _words(cls.uses)]] if cls.uses else []),
         ["claims", _words(cls.claims) or "nothing beyond what every estimator keeps"],
     ]
     if paper:
@@ -57,6 +58,13 @@ def estimators(_: str) -> str:
             [f"[`{name}`]({page.name})" if page.exists() else f"`{name}`", _summary(cls), _words(cls.needs), paper]
         )
     return _table(["name", "what it computes", "needs", "paper"], rows)
+
+
+def presets(framework: str) -> str:
+    """Table of a framework's presets: what they compute, and how they differ from ours."""
+    classes = [az.estimator(name) for name in az.presets() if name.endswith(f"@{framework}")]
+    rows = [[f"`{cls.name}`", _summary(cls), cls.differs, f"`{cls.source}`"] for cls in classes]
+    return _table(["preset", "what it computes", "how it differs from ours, and what that does", "source"], rows)
 
 
 def claims(_: str) -> str:
@@ -91,7 +99,9 @@ def comparison(_: str) -> str:
     return _table(head, rows)
 
 
-KINDS: dict[str, Callable[[str], str]] = {f.__name__: f for f in (parameters, metadata, estimators, claims, comparison)}
+KINDS: dict[str, Callable[[str], str]] = {
+    f.__name__: f for f in (parameters, metadata, estimators, presets, claims, comparison)
+}
 
 
 def render(text: str) -> str:

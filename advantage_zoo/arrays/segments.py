@@ -22,8 +22,12 @@ def segment_sum(x: Array, segment_ids: Array, num_segments: int) -> Array:
     if num_segments == 1:  # also because inductor (PyTorch 2.13) fails on an index_add into one element
         return xp.reshape(xp.sum(x), (1,))
     match library(x):
-        case "numpy":
+        case "numpy" if x.dtype == xp.float64:
             return xp.bincount(segment_ids, weights=x, minlength=num_segments)
+        case "numpy":  # one after the other, as the dtype rounds
+            out = xp.zeros(num_segments, dtype=x.dtype)
+            xp.add.at(out, segment_ids, x)
+            return out
         case "torch":
             return zeros(num_segments, x).index_add(0, segment_ids, x)
         case "jax":

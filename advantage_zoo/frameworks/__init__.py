@@ -1,4 +1,7 @@
-"""Estimators as frameworks compute them, called ``name@framework``. A file a framework; to add one, add its line here."""
+"""Estimators as frameworks compute them, called ``name@framework``.
+
+A file a framework; to add one, write it and add it to ``MODULES``.
+"""
 
 from collections.abc import Callable
 from typing import Any
