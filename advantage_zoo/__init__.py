@@ -16,7 +16,7 @@ Importing this package imports no array library.
 
 from advantage_zoo import estimators, transforms
 from advantage_zoo.batch import RolloutBatch, register_with_jax
-from advantage_zoo.compute import compute_advantages
+from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.hookspecs import hookimpl
@@ -38,6 +38,7 @@ __all__ = [
     "estimator",
     "estimators",
     "hookimpl",
+    "make",
     "names",
     "param",
     "presets",

@@ -202,8 +202,9 @@ def _chosen(
 ) -> "list[tuple[str, Estimator]]":
     """The instances that --estimators and --set ask for."""
     from advantage_zoo.compare.choosing import choose, configure
+    from advantage_zoo.spelling import split
 
-    asked = [name.strip() for words in estimators for name in words.split(",") if name.strip()]
+    asked = [name for words in estimators for name in split(words)]
     if estimators and not asked:
         fail("--estimators names none; advantage-zoo list shows what there is.")
     names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))

@@ -1,35 +1,62 @@
 """compute_advantages: from a batch and a name to advantages."""
 
+import re
 from typing import Any
 
 from advantage_zoo.arrays.namespace import Array, float_dtype
 from advantage_zoo.batch import RolloutBatch, register_with_jax
 from advantage_zoo.estimator import Advantages, Estimator
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.registry import estimator
+from advantage_zoo.registry import estimator, registry
+from advantage_zoo.spelling import build
+from advantage_zoo.transforms import TRANSFORMS
 from advantage_zoo.validation import refuse_broken
 
+_NAME = re.compile(r"[\w:@-]+")
 
-def make_estimator(which: str | Estimator, params: dict[str, Any]) -> Estimator:
-    """An instance from a name and parameters, or the instance itself."""
+
+def make(which: str | Estimator, /, **params: Any) -> Estimator:
+    """An estimator from its spelling, or the instance itself.
+
+        >>> make("ep_grpo", num_buckets=5) == make("ep_grpo(num_buckets=5)")
+        True
+        >>> make("grpo | clip(-2, 2)").name
+        'grpo | clip(low=-2.0, high=2.0)'
+
+    Args:
+        which: A name, or any spelling (:mod:`advantage_zoo.spelling`), or an instance.
+        **params: Parameters of the estimator, if it is given by a name alone.
+
+    Raises:
+        LookupError: A name in it is no estimator's and no transform's.
+        TypeError: A parameter is unknown, missing or of the wrong type.
+        ValueError: The spelling cannot be read, or a parameter is out of its range.
+    """
     if isinstance(which, str):
-        return estimator(which).create(**params)
-    if not isinstance(which, Estimator):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if which in registry().entries or (_NAME.fullmatch(which) and which not in TRANSFORMS):
+            return estimator(which).create(**params)
+        built = build(which)
+    elif isinstance(which, Estimator):  # pyright: ignore[reportUnnecessaryIsInstance]
+        built = which
+    else:
         raise TypeError(f"{which!r} is neither an estimator's name nor an instance of one.")
     if params:
         raise TypeError(
-            f"{', '.join(params)}: an instance has its parameters already; pass them to {type(which).__name__}."
+            f"{', '.join(params)}: {built} has its parameters already; write them inside, as in name(key=value)."
         )
-    return which
+    return built
 
 
-def compute_advantages(batch: RolloutBatch, which: str | Estimator, /, **params: Any) -> Advantages:
+def compute_advantages(
+    batch: RolloutBatch, which: str | Estimator, /, *, step: int | None = None, **params: Any
+) -> Advantages:
     """Advantages of ``batch`` under an estimator.
 
     Args:
         batch: The rollouts.
-        which: An estimator's name, or an instance.
-        **params: Parameters of the estimator, if it is given by name.
+        which: An estimator's name or spelling (see :func:`make`), or an instance.
+        step: The optimisation step, from 0, for parameters that follow a schedule.
+        **params: Parameters of the estimator, if it is given by a name alone.
 
     Returns:
         Values in the shape of ``batch.response_mask``, exactly 0 where it is False; same array library, device and
@@ -45,7 +72,7 @@ def compute_advantages(batch: RolloutBatch, which: str | Estimator, /, **params:
     if not isinstance(batch, RolloutBatch):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"The batch is a {type(batch).__name__}; expected a RolloutBatch.")
     register_with_jax()
-    chosen = make_estimator(which, params)
+    chosen = make(which, **params).at(step)
     missing = [name for name in sorted(chosen.needs) if batch.get(name) is None]
     if missing:
         raise ValueError(f"{chosen.name} needs {' and '.join(missing)}, which the batch does not have.")

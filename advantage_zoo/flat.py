@@ -1,5 +1,6 @@
 """FlatBatch: the one form of a batch that estimators see, whatever its layout, dtype and library."""
 
+import copy
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -14,7 +15,7 @@ from advantage_zoo.arrays.namespace import (
     widen,
 )
 from advantage_zoo.arrays.segments import segment_cumsum, segment_scan, segment_sum
-from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
+from advantage_zoo.batch import OPTIONAL_FIELDS, TASK_REWARDS, RolloutBatch
 
 
 class _once:  # noqa: N801 - used as a decorator
@@ -115,6 +116,13 @@ class FlatBatch:
         """(B,) number of valid tokens of each response, in the dtype of ``rewards``."""
         return self.row_sum(self.xp.astype(self.mask, self.rewards.dtype))
 
+    @_once
+    def positions(self) -> Array:
+        """(N,) index of a valid token among its response's valid tokens, from 0; anything in range where not valid."""
+        xp = self.xp
+        so_far = self.row_cumsum(xp.astype(self.mask, self.rewards.dtype))
+        return xp.astype(xp.clip(so_far - 1, 0, None), self.row_ids.dtype)
+
     def to_tokens(self, x: Array) -> Array:
         """(B,) to (N,): each token gets its response's number."""
         if self._batch.cu_seqlens is None:
@@ -186,6 +194,19 @@ class FlatBatch:
     @property
     def _width(self) -> int | None:
         return self._batch.response_mask.shape[1] if self._batch.cu_seqlens is None else None
+
+    def with_rewards_plus(self, change: Array) -> "FlatBatch":
+        """The batch with ``change`` (B,) added to the rewards.
+
+        Token rewards, which are complete, get it at the response's last valid token.
+        """
+        new = copy.copy(self)
+        new.__dict__.pop("dense_rewards", None)
+        new.rewards = self.xp.where(self.finite, self.rewards + change, 0.0)
+        new.extras = {TASK_REWARDS: self.rewards, **self.extras}
+        if self.__dict__.get("token_rewards") is not None:
+            new.token_rewards = self.token_rewards + self.xp.where(self.last_valid, self.to_tokens(change), 0.0)
+        return new
 
     def unflatten(self, x: Array) -> Array:
         """(N,) to the shape of the batch's mask."""

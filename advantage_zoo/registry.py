@@ -110,7 +110,8 @@ def estimator(name: str) -> type[Estimator]:
     if name in found.clashes:
         raise LookupError(f"{name!r} is offered by several plugins; type one of {', '.join(found.clashes[name])}.")
     there = presets() if "@" in name else names()
-    message = f"No estimator is called {name!r}{nearest(name, found.entries)}; there are {', '.join(there)}."
+    close = nearest(name, there if "@" in name else found.entries)
+    message = f"No estimator is called {name!r}{close}; there are {', '.join(there)}."
     for plugin, problem in found.problems.items():
         message += f" Plugin {plugin}: {problem}"
     raise LookupError(message)

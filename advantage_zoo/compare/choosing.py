@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from advantage_zoo.compare.comparison import missing_inputs, never_in_a_file
+from advantage_zoo.compute import make
 from advantage_zoo.estimator import Estimator
-from advantage_zoo.registry import estimator, names
+from advantage_zoo.registry import names, presets
 from advantage_zoo.rollouts import Rollouts
 from advantage_zoo.suggestions import nearest
 
@@ -26,7 +27,7 @@ def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[
     """
     left_out: dict[str, list[str]] = {}
     wanted = list(dict.fromkeys(asked or names()))
-    needs = {name: estimator(name).needs for name in wanted}
+    needs = {name: make(name).needs for name in wanted}
     if not asked:
         left_out = {name: never_in_a_file(needs[name]) for name in wanted if never_in_a_file(needs[name])}
         wanted = [name for name in wanted if name not in left_out]
@@ -55,7 +56,7 @@ def configure(chosen: Iterable[str], settings: Iterable[str] = ()) -> list[tuple
         if not (equals and name and key):
             raise ChoiceError(f"--set {setting}: expected NAME.PARAM=VALUE, for instance ep_grpo.num_buckets=5.")
         if name not in params:
-            meant = "" if name in names() else nearest(name, params)
+            meant = "" if name in (*names(), *presets()) else nearest(name, params)
             raise ChoiceError(f"--set {setting}: {name!r} is not compared{meant}; compared are {', '.join(params)}.")
         params[name][key] = _parsed(name, key, text, setting)
         _made(name, {key: params[name][key]}, f"--set {setting}: ")  # refused here, the message tells which
@@ -64,7 +65,7 @@ def configure(chosen: Iterable[str], settings: Iterable[str] = ()) -> list[tuple
 
 def _parsed(name: str, key: str, text: str, setting: str) -> Any:
     """``text`` as the type of the parameter's default; making the estimator names what is unknown or out of range."""
-    default = getattr(estimator(name), key, None)
+    default = getattr(type(make(name)), key, None)
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise ChoiceError(f"--set {setting}: {name}.{key} is {text!r}; expected true or false.")
@@ -80,7 +81,7 @@ def _parsed(name: str, key: str, text: str, setting: str) -> Any:
 
 def _made(name: str, params: dict[str, Any], where: str) -> Estimator:
     try:
-        return estimator(name).create(**params)
+        return make(name, **params)
     except Exception as error:  # a plugin's constructor may raise anything
         raise ChoiceError(f"{where}{error}") from error
 

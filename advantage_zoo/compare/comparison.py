@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
 from advantage_zoo.compare.metrics import Matrix, Metrics, agreement, measure
-from advantage_zoo.compute import compute_advantages, make_estimator
+from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.rollouts import Rollouts
 
@@ -143,7 +143,7 @@ def compare(
 
 
 def _keyed(which: str | Estimator) -> tuple[str, Estimator]:
-    return (which if isinstance(which, str) else which.name), make_estimator(which, {})
+    return (which if isinstance(which, str) else which.name), make(which)
 
 
 def _computed(batch: RolloutBatch, chosen: Estimator) -> tuple[NDArray[np.float64], dict[str, float]]:

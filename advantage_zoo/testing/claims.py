@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from advantage_zoo.compute import compute_advantages, make_estimator
+from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.testing.layouts import fill_masked
 from advantage_zoo.testing.strategies import DEAD
 from advantage_zoo.testing.trial import Trial, require, require_close
@@ -137,6 +137,6 @@ def reduces_to(trial: Trial) -> None:
     for params, other, times in reductions:
         special: Any = replace(trial.estimator, **params)
         got = replace(trial, estimator=special).values()
-        expected = replace(trial, estimator=make_estimator(other, {}), compute=compute_advantages).values()
+        expected = replace(trial, estimator=make(other), compute=compute_advantages).values()
         factor = times(np.maximum(sizes[trial.batch.group_ids], 1).astype(float))
         require_close("REDUCES_TO", got, expected * factor[:, None], f"with {dict(params)}, against {other}")

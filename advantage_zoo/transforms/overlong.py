@@ -1,15 +1,17 @@
 """DAPO's soft overlong punishment (Yu et al., arXiv:2503.14476, Eq. 13)."""
 
-import numbers
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
-from advantage_zoo.arrays.namespace import float_dtype, widen
-from advantage_zoo.batch import TASK_REWARDS, RolloutBatch
+from advantage_zoo.arrays.namespace import Array
+from advantage_zoo.estimator import Paper
 from advantage_zoo.flat import FlatBatch
+from advantage_zoo.parameters import param
+from advantage_zoo.transforms.transform import RewardTransform
 
 
 @dataclass(frozen=True)
-class OverlongPenalty:
+class OverlongPenalty(RewardTransform):
     """Adds a penalty to the rewards of long responses.
 
     For a response of length |y| (valid tokens), with L_max and L_cache in tokens, it is
@@ -18,39 +20,32 @@ class OverlongPenalty:
         ((L_max - L_cache) - |y|) / L_cache        if L_max - L_cache < |y| <= L_max,
         -1                                         if |y| > L_max,
 
-    times ``weight``. The rewards before the penalty are kept as ``extras["task_rewards"]``: dynamic sampling asks
-    whether a group's *task* rewards are mixed.
-
-    Args:
-        max_length: L_max, tokens; the paper's runs: 20,480.
-        cache_length: L_cache, tokens, the stretch before L_max over which the penalty grows; the paper's runs: 4,096.
-        weight: Factor of the penalty; 1 in the paper.
+    times ``weight``.
 
     Raises:
         TypeError: A length is no whole number.
         ValueError: Not ``0 < cache_length <= max_length``, or ``weight`` is negative.
     """
 
-    max_length: int
-    cache_length: int
-    weight: float = 1.0
+    name: ClassVar[str] = "overlong"
+    paper: ClassVar[Paper | None] = Paper(
+        "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", "2503.14476", "Eq. 13"
+    )
+
+    max_length: int = param(kind=int, ge=1, doc="L_max, tokens; the paper's runs: 20,480.")
+    cache_length: int = param(
+        kind=int, ge=1, doc="L_cache, tokens before L_max over which the penalty grows; the paper's runs: 4,096."
+    )
+    weight: float = param(1.0, ge=0, doc="Factor of the penalty; 1 in the paper.")
 
     def __post_init__(self) -> None:
-        for name in ("max_length", "cache_length"):
-            if not isinstance(getattr(self, name), numbers.Integral):
-                raise TypeError(f"{name} is {getattr(self, name)!r}; expected a whole number of tokens.")
-        if not 0 < self.cache_length <= self.max_length:
+        super().__post_init__()
+        if self.cache_length > self.max_length:
             raise ValueError(
-                f"cache_length is {self.cache_length}; expected more than 0 and at most max_length, {self.max_length}."
+                f"overlong.cache_length is {self.cache_length}; expected at most max_length, {self.max_length}."
             )
-        if not isinstance(self.weight, numbers.Real) or not 0 <= self.weight < float("inf"):
-            raise ValueError(f"weight is {self.weight!r}; expected a finite number of at least 0.")
 
-    def __call__(self, batch: RolloutBatch) -> RolloutBatch:
-        """The batch with shaped rewards; a reward that is not finite stays so, and is refused by whoever computes."""
-        flat = FlatBatch(batch)
-        xp = flat.xp
-        over = flat.lengths - (self.max_length - self.cache_length)  # (B,) tokens
-        penalty = -self.weight * xp.clip(over / self.cache_length, 0, 1)
-        shaped = xp.astype(widen(batch.rewards) + penalty, float_dtype(batch.rewards))
-        return replace(batch, rewards=shaped, extras={TASK_REWARDS: batch.rewards, **batch.extras})
+    def shape(self, batch: FlatBatch) -> Array:
+        """The penalty, (B,), at most 0."""
+        over = batch.lengths - (self.max_length - self.cache_length)  # (B,) tokens
+        return -self.weight * batch.xp.clip(over / self.cache_length, 0, 1)
