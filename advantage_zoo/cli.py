@@ -42,6 +42,7 @@ def main() -> None:
 
     \b
     advantage-zoo list                              what there is
+    advantage-zoo check my_package:MyEstimator      whether yours keeps the invariants
     advantage-zoo compare                           all of it, on the rollouts in the package
     advantage-zoo compare mine.parquet -e grpo,ep_grpo --set ep_grpo.num_buckets=5 --report out.html
     advantage-zoo collect --help                    make rollouts from models of your own
@@ -49,49 +50,69 @@ def main() -> None:
 
 
 @main.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def list_command(as_json: bool) -> None:
-    """List the estimators: what they need, where they come from, what they promise.
+    """List the estimators, what they need, where they come from, what they promise; the presets; the transforms.
 
     Plugins are packages with an entry point in group advantage_zoo; ADVANTAGE_ZOO_PLUGINS=none|a,b|-a chooses among
     them.
     """
+    from advantage_zoo import listing
+    from advantage_zoo.printing import print_table
     from advantage_zoo.registry import registry
 
-    found = registry()
     if as_json:
-        _print_json(
-            {"estimators": [_described(e.key, e.cls, e.plugin) for e in found.listed()], "problems": found.problems}
-        )
+        _print_json(listing.to_dict())
         return
-    from rich import box
-    from rich.table import Table
-
     console = _console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("name", "needs", "arXiv", "plugin"):
-        table.add_column(column, no_wrap=column in ("name", "arXiv"), overflow="fold")
-    longest = max((len(claim) for e in found.listed() for claim in e.cls.claims), default=0)
-    table.add_column("promises", min_width=longest + 1, overflow="fold")  # a cut promise is none; with its comma
-    for e in found.listed():
-        arxiv = e.cls.paper.arxiv if e.cls.paper else "-"
-        plugin = "built in" if e.plugin == "advantage_zoo" else e.plugin
-        needs = ", ".join(sorted(e.cls.needs)) or "-"
-        table.add_row(e.key, needs, arxiv, plugin, ", ".join(sorted(e.cls.claims)) or "-")
-    console.print(table)
-    console.print(
-        "Every estimator gets rewards, response_mask and group_ids; `needs` is what it needs besides.", style="dim"
-    )
-    for plugin, problem in found.problems.items():
+    for table, legend in listing.tables():
+        print_table(console, table)
+        console.print(legend + "\n", style="dim")
+    for plugin, problem in registry().problems.items():
         click.echo(f"Plugin {plugin}: {problem}", err=True)
+
+
+@main.command()
+@click.argument("which", metavar="ESTIMATOR")
+@click.option("-b", "--backends", metavar="NAME[,NAME]", help="Array libraries; default: all that are installed.")
+@click.option("--law", "only", metavar="ID", multiple=True, help="Only this invariant, as often as you like.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def check(which: str, backends: str | None, only: tuple[str, ...], as_json: bool) -> None:
+    """Hold an estimator to the invariants: those that every estimator keeps, and those that it claims.
+
+    ESTIMATOR is package.module:Class, FILE.py:Class, or any spelling that compare takes. Needs hypothesis. The exit
+    status is 1 if a law is broken; then the smallest batch that breaks it is shown, and where its breach has hurt.
+
+    \b
+    advantage-zoo check my_package.my_module:MyEstimator
+    advantage-zoo check ep_grpo --backends numpy,torch
+    advantage-zoo check "grpo | whiten" --law PERMUTATION
+    """  # noqa: D301
+    try:
+        from advantage_zoo import checking
+    except ModuleNotFoundError as error:
+        fail(f'check needs hypothesis ({error}): pip install "advantage-zoo[cli,testing]"')
+    names = None if backends is None else [name.strip() for name in backends.split(",") if name.strip()]
+    outcomes = _or_fail(lambda: checking.run(which, names, only))
+    if as_json:
+        _print_json(checking.to_dict(which, outcomes))
+    else:
+        checking.print_outcomes(which, outcomes, _console())
+    if any(outcome.broken for outcome in outcomes):
+        sys.exit(1)
 
 
 @main.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "-e", "--estimators", multiple=True, metavar="NAME[,NAME]", help="Which; default: all that FILE can feed."
+    "-e",
+    "--estimators",
+    multiple=True,
+    metavar="NAME[,NAME]",
+    help="Which, in any spelling; default: all that FILE can feed, no presets.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME.PARAM=VALUE", help="A parameter, as often as you like.")
+@click.option("--step", type=click.IntRange(0), help="The optimisation step, for parameters that follow a schedule.")
 @click.option(
     "--threshold", default=0.5, show_default=True, help="A response is successful if its reward is above this."
 )
@@ -103,34 +124,39 @@ def compare(
     file: Path | None,
     estimators: tuple[str, ...],
     settings: tuple[str, ...],
+    step: int | None,
     threshold: float,
     as_json: bool,
     report: Path | None,
 ) -> None:
     """Run estimators on identical rollouts and show what each one does.
 
-    FILE is a Parquet file of rollouts (docs/rollouts.md); without one, those in the package are taken: a small model's
-    on multi-step arithmetic with known step correctness.
+    FILE is a Parquet file of rollouts (docs/rollouts.md), or the name of rollouts in the package: arithmetic, a small
+    model's on multi-step arithmetic with known step correctness, which is the default; defects, where formulas stumble.
 
     \b
     advantage-zoo compare
     advantage-zoo compare mine.parquet --estimators grpo,ep_grpo
     advantage-zoo compare --set ep_grpo.num_buckets=5 --set grpo.eps=1e-4
+    advantage-zoo compare -e "grpo, grpo | top_entropy(0.2) | whiten, mix(grpo, ep_grpo, 0.5)"
+    advantage-zoo compare defects -e grpo,grpo@verl,grpo@openrlhf
     advantage-zoo compare --json > compare.json
     """  # noqa: D301
     from advantage_zoo.compare import compare as run
     from advantage_zoo.progress import bar
-    from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
+    from advantage_zoo.rollouts import SHIPPED, read_rollouts, shipped_rollouts
     from advantage_zoo.validation import validate
 
     source = file or shipped_rollouts()
+    if str(source) in SHIPPED and not source.exists():
+        source = shipped_rollouts(str(source))
     _check_before_the_work(report, threshold)
     rollouts = _or_fail(lambda: read_rollouts(source))
     instances = _chosen(rollouts, source, estimators, settings)
     with _notes():
         _or_fail(lambda: validate(rollouts.batch()))
         with bar("comparing", len(instances), show=len(instances) * len(rollouts) > 10_000) as advance:
-            comparison = _or_fail(lambda: run(rollouts, instances, threshold=threshold, advance=advance))
+            comparison = _or_fail(lambda: run(rollouts, instances, threshold=threshold, step=step, advance=advance))
     if as_json:
         _print_json({"file": str(source), **comparison.to_dict()})
     else:
@@ -208,8 +234,9 @@ def _chosen(
     if estimators and not asked:
         fail("--estimators names none; advantage-zoo list shows what there is.")
     names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))
-    for name, fields in left_out.items():
-        click.echo(f"Note: {name} is left out, as no rollout file holds {', '.join(fields)}.", err=True)
+    if left_out:
+        which = ", ".join(f"{name} ({', '.join(fields)})" for name, fields in left_out.items())
+        click.echo(f"Note: left out, as no rollout file holds what they need: {which}.", err=True)
     return _or_fail(lambda: configure(names, settings))
 
 
@@ -236,24 +263,6 @@ def _notes() -> Generator[None]:
         yield
     for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
         click.echo(f"Note: {text}", err=True)
-
-
-def _described(key: str, cls: type["Estimator"], plugin: str) -> dict[str, Any]:
-    import dataclasses
-
-    return {
-        "name": key,
-        "plugin": plugin,
-        "needs": sorted(cls.needs),
-        "paper": {"title": cls.paper.title, "arxiv": cls.paper.arxiv, "equations": cls.paper.equations}
-        if cls.paper
-        else None,
-        "claims": sorted(cls.claims),
-        "parameters": {
-            f.name: {"default": None if f.default is dataclasses.MISSING else f.default, **f.metadata}
-            for f in dataclasses.fields(cls)
-        },
-    }
 
 
 def _console() -> Any:

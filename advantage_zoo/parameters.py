@@ -86,7 +86,7 @@ class Parameterised:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            if "doc" in f.metadata:
+            if f.default is not dataclasses.MISSING or "kind" in f.metadata:
                 object.__setattr__(self, f.name, _typed(type(self), f, getattr(self, f.name)))
 
     @classmethod
@@ -94,7 +94,8 @@ class Parameterised:
         """Make one from parameters by name; an unknown name raises and tells the nearest."""
         for key in params:
             # Only an error asks dataclasses.fields of the class, which torch.compile cannot trace.
-            if key not in cls.__dataclass_fields__ or "doc" not in cls.__dataclass_fields__[key].metadata:
+            # The names that the constructor takes.
+            if key not in cls.__match_args__:  # pyright: ignore[reportUnnecessaryContains]
                 known = parameters_of(cls)
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
                 raise TypeError(f"{cls.name} has no parameter {key!r}{nearest(key, known)}; {takes}.")
@@ -110,7 +111,7 @@ class Parameterised:
         Raises:
             ValueError: A parameter is scheduled and no step is given.
         """
-        scheduled = self.scheduled()
+        scheduled = Parameterised.scheduled(self)
         if not scheduled:
             return self
         if step is None:
@@ -121,8 +122,8 @@ class Parameterised:
 
     def __str__(self) -> str:
         """How users type it: its name, and the parameters that are not at their defaults."""
-        fields = [f for f in dataclasses.fields(self) if "doc" in f.metadata]
-        given = [f"{f.name}={_word(getattr(self, f.name))}" for f in fields if getattr(self, f.name) != f.default]
+        values = {f: getattr(self, f.name) for f in dataclasses.fields(self)}
+        given = [f"{f.name}={_word(value)}" for f, value in values.items() if value != f.default]
         return f"{self.name}({', '.join(given)})" if given else self.name
 
 
@@ -136,7 +137,7 @@ def _word(value: Any) -> str:
 
 def parameters_of(cls: type[Parameterised]) -> list[str]:
     """Names of a class's parameters, in order."""
-    return [f.name for f in dataclasses.fields(cls) if "doc" in f.metadata]
+    return [f.name for f in dataclasses.fields(cls)]
 
 
 def _kind(f: "dataclasses.Field[Any]") -> type[Any]:

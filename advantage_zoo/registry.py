@@ -110,7 +110,7 @@ def estimator(name: str) -> type[Estimator]:
     if name in found.clashes:
         raise LookupError(f"{name!r} is offered by several plugins; type one of {', '.join(found.clashes[name])}.")
     there = presets() if "@" in name else names()
-    close = nearest(name, there if "@" in name else found.entries)
+    close = nearest(name, [key for key in found.entries if ("@" in key) == ("@" in name)])
     message = f"No estimator is called {name!r}{close}; there are {', '.join(there)}."
     for plugin, problem in found.problems.items():
         message += f" Plugin {plugin}: {problem}"

@@ -73,7 +73,7 @@ def test_instances_are_values(name):
 
 
 def test_an_instance_has_its_parameters_already(batch):
-    with pytest.raises(TypeError, match="eps: an instance has its parameters already; pass them to GRPO"):
+    with pytest.raises(TypeError, match="eps: grpo has its parameters already; write them inside"):
         az.compute_advantages(batch, az.estimators.GRPO(), eps=1.0)
     with pytest.raises(TypeError, match="neither an estimator's name nor an instance"):
         az.compute_advantages(batch, az.estimators.GRPO)

@@ -66,13 +66,135 @@ def test_a_reward_that_is_not_finite_is_still_refused():
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"max_length": 4, "cache_length": 5}, ValueError, "cache_length is 5; expected more than 0 and at most max_"),
-        ({"max_length": 4, "cache_length": 0}, ValueError, "cache_length is 0; expected more than 0"),
-        ({"max_length": 4.5, "cache_length": 2}, TypeError, "max_length is 4.5; expected a whole number of tokens"),
-        ({"max_length": 4, "cache_length": 2, "weight": -1.0}, ValueError, "weight is -1.0; expected a finite number"),
-        ({"max_length": 4, "cache_length": 2, "weight": "1"}, ValueError, "weight is '1'; expected a finite number"),
+        ({"max_length": 4, "cache_length": 5}, ValueError, "cache_length is 5; expected at most max_length, 4"),
+        ({"max_length": 4, "cache_length": 0}, ValueError, "cache_length is 0; expected at least 1"),
+        ({"max_length": 4.5, "cache_length": 2}, TypeError, "max_length is 4.5, a float; expected int"),
+        ({"max_length": 4, "cache_length": 2, "weight": -1.0}, ValueError, "weight is -1.0; expected at least 0"),
+        ({"max_length": 4, "cache_length": 2, "weight": "1"}, TypeError, "weight is '1', a str; expected float"),
     ],
 )
 def test_bad_lengths_are_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         az.transforms.OverlongPenalty(**arguments)
+
+
+def test_the_penalty_reaches_token_rewards_at_the_last_valid_token():
+    dense = np.array([[0.5, 0.25, 9.0], [0.5, 0.5, 1.0]])
+    batch = batch_of([2, 3], [1.0, 1.0], token_rewards=dense)
+    shaped = az.transforms.OverlongPenalty(max_length=3, cache_length=2)(batch)
+    np.testing.assert_allclose(shaped.token_rewards, [[0.5, -0.25, 9.0], [0.5, 0.5, 0.0]])
+    piped = az.compute_advantages(batch, "overlong(3, 2) | reinforce").values
+    np.testing.assert_allclose(piped, az.compute_advantages(shaped, "reinforce").values)
+    outcome = batch_of([2, 3], [1.0, 1.0])
+    np.testing.assert_allclose(az.compute_advantages(outcome, "overlong(3, 2) | reinforce").values[:, 0], [0.5, 0.0])
+
+
+def signals(seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (6, 7)
+    return az.RolloutBatch(
+        rewards=np.array([1.0, 0.0, 0.5, 1.0, 1.0, 0.3]),
+        response_mask=(np.arange(7) < np.array([7, 3, 0, 5, 1, 6])[:, None]) & (rng.random(shape) < 0.9),
+        group_ids=np.array([0, 1, 0, 1, 2, 0]),
+        num_groups=3,
+        logprobs=-rng.random(shape),
+        ref_logprobs=-rng.random(shape),
+        entropies=rng.random(shape),
+    )
+
+
+def values(batch, which, **more):
+    return az.compute_advantages(batch, which, **more).values
+
+
+def test_top_entropy_keeps_the_tokens_of_highest_entropy():
+    batch = signals()
+    mask, entropies = batch.response_mask, batch.entropies
+    count = int(np.ceil(0.2 * mask.sum()))
+    edge = np.sort(entropies[mask])[-count]
+    kept = mask & (entropies >= edge)
+    np.testing.assert_array_equal(values(batch, "grpo | top_entropy(0.2)"), np.where(kept, values(batch, "grpo"), 0))
+    np.testing.assert_array_equal(values(batch, "grpo | top_entropy(1)"), values(batch, "grpo"))
+    everywhere = batch_of([3, 2], [1.0, 0.0], entropies=np.full((2, 3), 0.7))
+    np.testing.assert_array_equal(values(everywhere, "grpo | top_entropy"), values(everywhere, "grpo"))  # ties stay
+
+
+@pytest.mark.parametrize("weight", ["token", "sequence"])
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_whiten_against_its_definition(weight, centre, ddof):
+    batch = signals()
+    mask = batch.response_mask
+    raw = values(batch, "ep_grpo")
+    weights = mask / np.maximum(mask.sum(1, keepdims=True), 1) if weight == "sequence" else mask.astype(float)
+    mean = (weights * raw).sum() / weights.sum()
+    std = np.sqrt((weights * (raw - mean) ** 2).sum() / (weights.sum() - ddof))
+    expected = np.where(mask, (raw - mean * centre) / (std + 1e-8), 0.0)
+    spelled = f"ep_grpo | whiten(weight={weight}, centre={centre}, ddof={ddof})"
+    np.testing.assert_allclose(values(batch, spelled), expected, atol=1e-12)
+
+
+def test_whiten_gives_nothing_where_all_are_equal():
+    batch = batch_of([3, 2], [0.81593, 0.81593])
+    assert not values(batch, "reinforce | whiten").any()
+
+
+def test_clip_and_length_cap():
+    batch = signals()
+    raw = values(batch, "ep_grpo")
+    np.testing.assert_array_equal(values(batch, "ep_grpo | clip(-0.25, 0.5)"), np.clip(raw, -0.25, 0.5))
+    short = batch.response_mask.sum(1) <= 4
+    np.testing.assert_array_equal(values(batch, "ep_grpo | length_cap(4)"), np.where(short[:, None], raw, 0))
+
+
+def test_mix_is_the_weighted_sum():
+    batch = signals()
+    one, two = values(batch, "grpo"), values(batch, "ep_grpo | clip(-1, 1)")
+    np.testing.assert_allclose(values(batch, "mix(grpo, ep_grpo | clip(-1, 1), 0.3)"), 0.3 * one + 0.7 * two)
+    mixed = az.compute_advantages(batch, "mix(dapo, ep_grpo)")
+    assert {"first.keep", "second.progress_share"} <= set(mixed.diagnostics)
+
+
+def test_a_schedule_follows_the_step():
+    batch = signals()
+    scheduled = "ep_grpo(progress_weight=linear(0, 0.2, 200)) | clip(-9, 9)"
+    for step, weight in ((0, 0.0), (50, 0.05), (200, 0.2), (10**6, 0.2)):
+        expected = values(batch, "ep_grpo", progress_weight=weight)
+        np.testing.assert_allclose(values(batch, scheduled, step=step), expected, atol=1e-15)
+    with pytest.raises(ValueError, match=r"ep_grpo.progress_weight follows a schedule; pass step="):
+        values(batch, scheduled)
+    half = values(batch, "ep_grpo(num_buckets=cosine(1, 9, 10))", step=5)
+    np.testing.assert_array_equal(half, values(batch, "ep_grpo(num_buckets=5)"))
+    weighed = values(batch, "mix(grpo, dr_grpo, cosine(0, 1, 4))", step=4)
+    np.testing.assert_array_equal(weighed, values(batch, "grpo"))
+
+
+SPELLINGS = (
+    "overlong(5, 2) | grpo | top_entropy(0.2) | whiten(weight=sequence)",
+    "mix(grpo, ep_grpo | clip(-1, 1), 0.3)",
+    "ep_grpo@literal | length_cap(4) | whiten",
+)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_pipelines_keep_the_laws_of_estimators(xp, spelling):
+    from advantage_zoo.testing import INVARIANTS, check_law
+
+    for law in INVARIANTS.values():
+        if law.always:
+            check_law(law, az.make(spelling), xp, examples={"numpy": 12, "jax": 1}.get(xp.name, 4))
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_pipelines_compile(torch, spelling):
+    from advantage_zoo.testing import backend
+
+    chosen, batch = az.make(spelling), backend("torch").batch(signals())
+    run = torch.compile(lambda b: az.compute_advantages(b, chosen).values, fullgraph=True, backend="aot_eager")
+    np.testing.assert_allclose(run(batch).numpy(), az.compute_advantages(batch, chosen).values.numpy(), atol=1e-12)
+
+
+def test_rewards_too_large_for_a_sum():
+    batch = batch_of([3, 2], [1.7e308, -1.7e308])
+    for spelling in ("reinforce | whiten", "mix(reinforce, reinforce)", "overlong(2, 1) | dr_grpo | clip(-1, 1)"):
+        assert np.isfinite(values(batch, spelling)).all()

@@ -106,6 +106,7 @@ def compare(
     estimators: Iterable[str | Estimator | tuple[str, Estimator]],
     *,
     threshold: float = 0.5,
+    step: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Comparison:
     """Run estimators on the same rollouts and measure what each one does.
@@ -115,6 +116,7 @@ def compare(
         estimators: Names, instances, or (key, instance) pairs where two instances of one class need keys to be told
             apart; in the order of the tables.
         threshold: A response is successful if its reward is above this.
+        step: The optimisation step, from 0, for parameters that follow a schedule.
         advance: Called with 1 after each estimator, for a progress bar.
 
     Raises:
@@ -131,7 +133,7 @@ def compare(
         if missing:
             raise ComparisonError(f"{key} needs {' and '.join(missing)}, which the rollouts do not have.")
         try:
-            values, scalars = _computed(batch, chosen)
+            values, scalars = _computed(batch, chosen, step)
         except Exception as error:  # a plugin may raise anything; it must not take the others' tables down unexplained
             raise ComparisonError(f"{key} failed on these rollouts ({type(error).__name__}: {error})") from error
         with np.errstate(over="ignore", invalid="ignore"):  # a metric that overflows is null, not a warning
@@ -146,9 +148,9 @@ def _keyed(which: str | Estimator) -> tuple[str, Estimator]:
     return (which if isinstance(which, str) else which.name), make(which)
 
 
-def _computed(batch: RolloutBatch, chosen: Estimator) -> tuple[NDArray[np.float64], dict[str, float]]:
+def _computed(batch: RolloutBatch, chosen: Estimator, step: int | None) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Values (B, T) and the diagnostics that are single numbers."""
-    advantages = compute_advantages(batch, chosen)
+    advantages = compute_advantages(batch, chosen, step=step)
     values = np.asarray(advantages.values, dtype=np.float64)
     broken = np.argwhere(~np.isfinite(values))
     if broken.size:

@@ -55,6 +55,9 @@ class Metrics:
             the shortest have no signal.
         length_correlation: Spearman's rank correlation of a response's length and its mean abs(A) a token.
         mean_abs: Mean of abs(A) over valid tokens, the scale that the estimator hands to the optimiser.
+        largest: Largest abs(A).
+        largest_equal: Largest abs(A) in groups of several responses with equal rewards; ``None`` without such a group.
+        largest_alone: Largest abs(A) in groups of one response; ``None`` without such a group.
     """
 
     groups_without_signal: Share
@@ -70,6 +73,9 @@ class Metrics:
     length_bias: float | None
     length_correlation: float | None
     mean_abs: float
+    largest: float
+    largest_equal: float | None
+    largest_alone: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, finite or ``None``; a share as its count, total and value."""
@@ -96,6 +102,7 @@ def measure(values: NDArray[Any], rollouts: Rollouts, batch: RolloutBatch, thres
     blame = _per_step(np.where(values < 0, -values, 0.0), rollouts)
     tokens = _per_step(np.ones_like(values), rollouts)
     pivots = _pivots(mask, batch.entropies)
+    equal, alone = _equal_and_alone(batch, lengths > 0)
     right_failed, wrong_successful = failed & (right == 1), ~failed & (right == 0)
     return Metrics(
         groups_without_signal=Share(int((~alive).sum()), alive.size),
@@ -111,6 +118,9 @@ def measure(values: NDArray[Any], rollouts: Rollouts, batch: RolloutBatch, thres
         length_bias=_length_bias(size, lengths),
         length_correlation=_length_correlation(size, lengths),
         mean_abs=float(size.sum() / max(int(mask.sum()), 1)),
+        largest=float(size.max()),
+        largest_equal=float(size[equal].max()) if equal.any() else None,
+        largest_alone=float(size[alone].max()) if alone.any() else None,
     )
 
 
@@ -161,6 +171,17 @@ def _step_facts(rollouts: Rollouts, threshold: float) -> tuple[NDArray[np.bool_]
     failed = [reward <= threshold for reward, steps in zip(rollouts.rewards, correct, strict=False) for _ in steps]
     right = [-1 if known is None else int(known) for steps in correct for known in steps]
     return np.array(failed, dtype=bool), np.array(right, dtype=np.int8)
+
+
+def _equal_and_alone(batch: RolloutBatch, present: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(B,) the responses of groups of several with equal rewards, and those that are alone in theirs."""
+    ids, rewards = np.asarray(batch.group_ids), np.asarray(batch.rewards)
+    equal, alone = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
+    for group in np.unique(ids[present]):
+        rows = present & (ids == group)
+        alone |= rows if rows.sum() == 1 else False
+        equal |= rows if rows.sum() > 1 and np.unique(rewards[rows]).size == 1 else False
+    return equal, alone
 
 
 def _share(which: NDArray[np.bool_], among: NDArray[np.bool_]) -> Share:

@@ -100,12 +100,23 @@ def _polarity(results: Sequence[Result]) -> Page:
     return Page("Polarity", tables.polarity_legend(results[0]), columns, rows)
 
 
+def _extremes(results: Sequence[Result]) -> Page:
+    columns = ("anywhere", "in groups of equal rewards", "in groups of one")
+    rows = [
+        (r.key, *map(tables.number, (r.metrics.largest, r.metrics.largest_equal, r.metrics.largest_alone)))
+        for r in results
+    ]
+    return Page("Largest |A|", tables.EXTREMES, columns, rows)
+
+
 def _tables(comparison: Comparison) -> list[Page]:
     results = comparison.results
     first = results[0].metrics
     pages = [_signal(results)]
     if first.right_steps_punished.total or first.wrong_steps_rewarded.total:
         pages.append(_polarity(results))
+    if first.largest_equal is not None or first.largest_alone is not None:
+        pages.append(_extremes(results))
     names = [result.key for result in results]
     cosine = [[key, *map(tables.cosine, row)] for key, row in zip(names, comparison.cosine, strict=True)]
     sign = [[key, *map(tables.percent, row)] for key, row in zip(names, comparison.sign, strict=True)]

@@ -3,21 +3,22 @@
 from collections.abc import Iterable
 
 import numpy as np
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
-from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
 from advantage_zoo.compare.comparison import Comparison, Result
 from advantage_zoo.compare.metrics import Share
 from advantage_zoo.compare.selection import telling_failure
+from advantage_zoo.printing import new_table, print_table
 from advantage_zoo.rollouts.rollouts import NO_STEP
 
 POSITIVE, NEGATIVE = (33, 102, 172), (179, 88, 6)
 """Blue and orange: told apart by colour-blind readers, too."""
+
+MANY = 8
+"""Estimators of which not every pair is printed; --json and --report have all."""
 
 PICTURE_LINES = 5
 """Lines of tokens that the picture takes at most; a response may have thousands."""
@@ -53,9 +54,11 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     _print(console, signal_table(comparison), signal_legend(comparison.results[0]))
     if any(r.metrics.right_steps_punished.total or r.metrics.wrong_steps_rewarded.total for r in comparison.results):
         _print(console, polarity_table(comparison), polarity_legend(comparison.results[0]))
+    if any(shown is not None for shown in _edges(comparison.results[0])):
+        _print(console, extremes_table(comparison), EXTREMES)
     if len(comparison.results) > 1:
         for table in agreement_tables(comparison, console.width):
-            _print_table(console, table)
+            print_table(console, table, wrap=False)
         console.print(agreement_legend() + "\n", style="dim", highlight=False)
     if any(result.diagnostics for result in comparison.results):
         _print(
@@ -84,6 +87,12 @@ def polarity_legend(result: Result) -> str:
     )
 
 
+EXTREMES = (
+    "Where rewards say nothing: in a group of equal rewards a formula may give one rounding error divided by its eps, "
+    "and in a group of one the raw reward."
+)
+
+
 def agreement_legend() -> str:
     """What the cells of the agreement table mean."""
     return (
@@ -110,7 +119,7 @@ def signal_table(comparison: Comparison) -> Table:
 
 def polarity_table(comparison: Comparison) -> Table:
     """Steps whose advantage points the wrong way."""
-    failed, successful = "right steps in failed\nresponses, punished", "wrong steps in success-\nful ones, rewarded"
+    failed, successful = "right steps\nin failed ones,\npunished", "wrong steps in\nsuccessful ones,\nrewarded"
     table = _table("Polarity", failed, successful, "blame on\nwrong steps")
     for result in comparison.results:
         m = result.metrics
@@ -119,9 +128,27 @@ def polarity_table(comparison: Comparison) -> Table:
     return table
 
 
+def _edges(result: Result) -> tuple[float | None, float | None]:
+    return result.metrics.largest_equal, result.metrics.largest_alone
+
+
+def extremes_table(comparison: Comparison) -> Table:
+    """The largest advantages, and those where there is nothing to tell responses apart."""
+    table = _table("Largest |A|", "anywhere", "in groups of\nequal rewards", "in groups\nof one")
+    for result in comparison.results:
+        table.add_row(result.key, *map(number, (result.metrics.largest, *_edges(result))))
+    return table
+
+
 def agreement_tables(comparison: Comparison, width: int) -> Iterable[Table]:
-    """Pairwise cosine and sign agreement, in as many tables as it takes to fit ``width``."""
+    """Pairwise cosine and sign agreement, in as many tables as it takes to fit ``width``; of many, with the first."""
     names = [result.key for result in comparison.results]
+    if len(names) > MANY:
+        table = _table(f"Agreement with {names[0]}", "cosine", "same sign")
+        for name, cosines, signs in zip(names[1:], comparison.cosine[1:], comparison.sign[1:], strict=True):
+            table.add_row(name, cosine(cosines[0]), percent(signs[0]))
+        yield table
+        return
     label = max(map(cell_len, ("estimator", *names)))
     for start, stop in _lines([max(cell_len(name), len("100.0 %")) + 3 for name in names], width - label - 2):
         table = _table("Agreement" if start == 0 else "Agreement, continued", *names[start:stop])
@@ -133,7 +160,7 @@ def agreement_tables(comparison: Comparison, width: int) -> Iterable[Table]:
 
 def diagnostics_table(comparison: Comparison) -> Table:
     """The estimators' own scalars."""
-    table = Table(title="Diagnostics", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = new_table("Diagnostics")
     table.add_column("estimator", no_wrap=True)
     table.add_column("diagnostic", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
@@ -217,21 +244,13 @@ def _lines(widths: list[int], room: int) -> Iterable[tuple[int, int]]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = new_table(title)
     table.add_column("estimator", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
-def _print_table(console: Console, table: Table) -> None:
-    """As wide as the table wants to be: a line that the terminal wraps is better than a number that is cut."""
-    room = console.options.update(width=100_000)
-    wanted = Measurement.get(console, room, table).maximum
-    segments = console.render(table, console.options.update(width=max(console.width, wanted)))
-    console.print(Segments(segments), crop=False, soft_wrap=True, end="")
-
-
 def _print(console: Console, table: Table, legend: str) -> None:
-    _print_table(console, table)
+    print_table(console, table, wrap=False)
     console.print(legend + "\n", style="dim", highlight=False)

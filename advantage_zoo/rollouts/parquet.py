@@ -52,9 +52,23 @@ def _plural(column: str) -> str:
     return {"prompt": "prompts", "text": "texts", "reward": "rewards", "group": "groups"}.get(column, column)
 
 
-def shipped_rollouts() -> Path:
-    """The rollouts in the package: a small model's on multi-step arithmetic (integrations/rollouts/ makes them)."""
-    return Path(str(resources.files("advantage_zoo.rollouts") / "arithmetic.parquet"))
+SHIPPED = ("arithmetic", "defects")
+"""What is in the package; integrations/rollouts/ makes it."""
+
+
+def shipped_rollouts(name: str = "arithmetic") -> Path:
+    """Rollouts in the package.
+
+    Args:
+        name: ``"arithmetic"``, a small model's on multi-step arithmetic; ``"defects"``, a few groups that formulas
+            stumble over: equal rewards, and a response that is alone.
+
+    Raises:
+        RolloutFileError: There is none of this name.
+    """
+    if name not in SHIPPED:
+        raise RolloutFileError(f"The package has no rollouts called {name!r}; there are {', '.join(SHIPPED)}.")
+    return Path(str(resources.files("advantage_zoo.rollouts") / f"{name}.parquet"))
 
 
 def write_rollouts(rollouts: Rollouts, path: str | Path) -> None:

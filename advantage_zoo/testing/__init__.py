@@ -4,7 +4,7 @@ Needs hypothesis; ``import advantage_zoo`` does not import this package.
 """
 
 from advantage_zoo.testing.backends import Backend, backend, installed
-from advantage_zoo.testing.check import check_estimator, check_law
+from advantage_zoo.testing.check import cases, check_estimator, check_law, conformance_test
 from advantage_zoo.testing.invariants import INVARIANTS, Invariant
 from advantage_zoo.testing.strategies import rollouts
 from advantage_zoo.testing.trial import Trial
@@ -15,8 +15,10 @@ __all__ = [
     "Invariant",
     "Trial",
     "backend",
+    "cases",
     "check_estimator",
     "check_law",
+    "conformance_test",
     "installed",
     "rollouts",
 ]

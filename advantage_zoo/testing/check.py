@@ -1,19 +1,21 @@
 """check_estimator: every invariant that an estimator keeps or claims, on every library."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from advantage_zoo.batch import RolloutBatch
-from advantage_zoo.compute import compute_advantages
+from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.estimator import Estimator
-from advantage_zoo.registry import estimator as find
 from advantage_zoo.testing.backends import Backend, backend, installed
 from advantage_zoo.testing.invariants import INVARIANTS, Invariant, laws_of
 from advantage_zoo.testing.layouts import without
 from advantage_zoo.testing.strategies import rollouts
 from advantage_zoo.testing.trial import Compute, Trial
+
+Checkable = str | type[Estimator] | Estimator
+"""A name or spelling, a class, or an instance."""
 
 EXAMPLES = {"numpy": 40, "readonly": 20, "torch": 20, "strict": 8, "jax": 2}
 """Batches a law and library; JAX compiles each shape anew."""
@@ -70,21 +72,53 @@ def check_law(
             ) from error
 
 
-def check_estimator(which: str | type[Estimator], backends: Sequence[str] | None = None) -> None:
-    """Hold an estimator, at its default parameters, to every invariant and to those that it claims.
+def cases(which: Checkable, backends: Sequence[str] | None = None) -> tuple[Estimator, list[tuple[Invariant, str]]]:
+    """The instance that is checked, at its default parameters if a class or a name, and each (law, library) to try.
+
+    Raises:
+        LookupError: No estimator has this name, a backend does not exist, or a claim is no invariant's id.
+    """
+    instance = which.create() if isinstance(which, type) else make(which)
+    unknown = sorted(instance.claims - INVARIANTS.keys())
+    if unknown:
+        raise LookupError(f"{instance.name} claims {', '.join(unknown)}; there are {', '.join(INVARIANTS)}.")
+    libraries = installed() if backends is None else tuple(backends)
+    for name in libraries:
+        backend(name)
+    return instance, [(law, name) for name in libraries for law in laws_of(instance.claims)]
+
+
+def check_estimator(which: Checkable, backends: Sequence[str] | None = None) -> None:
+    """Hold an estimator to every invariant and to those that it claims, on every library.
 
     Args:
-        which: Its name, or its class.
+        which: Its name or spelling, its class, which is tried at its default parameters, or an instance.
         backends: Names of libraries; all that are installed if not given.
 
     Raises:
         AssertionError: It breaks a law; the message tells which, the smallest counterexample and the law's source.
         LookupError: No estimator has this name, or it claims an invariant that does not exist.
     """
-    cls = find(which) if isinstance(which, str) else which
-    unknown = sorted(cls.claims - INVARIANTS.keys())
-    if unknown:
-        raise LookupError(f"{cls.name} claims {', '.join(unknown)}; there are {', '.join(INVARIANTS)}.")
-    for name in installed() if backends is None else backends:
-        for law in laws_of(cls.claims):
-            check_law(law, cls(), backend(name))
+    instance, pairs = cases(which, backends)
+    for law, name in pairs:
+        check_law(law, instance, backend(name))
+
+
+def conformance_test(which: Checkable, backends: Sequence[str] | None = None) -> Callable[..., None]:
+    """Parametrise a pytest test by law and library; ``test_mine = conformance_test(Mine)`` in a test file collects it.
+
+    Args:
+        which: As for :func:`check_estimator`.
+        backends: Likewise.
+    """
+    import pytest
+
+    instance, pairs = cases(which, backends)
+
+    @pytest.mark.parametrize(
+        ("law", "library"), [pytest.param(law, name, id=f"{law.id}-{name}") for law, name in pairs]
+    )
+    def test(law: Invariant, library: str) -> None:
+        check_law(law, instance, backend(library))
+
+    return test

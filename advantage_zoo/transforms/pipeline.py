@@ -36,8 +36,14 @@ class Pipeline(Estimator):
         """Whether one of its parts has them."""
         return any(part.batch_statistics for part in (*self.before, self.estimator, *self.after))
 
+    def scheduled(self) -> tuple[str, ...]:
+        """Parameters of its parts that follow a schedule."""
+        return tuple(key for part in (*self.before, self.estimator, *self.after) for key in part.scheduled())
+
     def at(self, step: int | None) -> Self:
         """Every part at its parameters of ``step``."""
+        if not self.scheduled():  # making an instance cannot be traced
+            return self
         before, after = (tuple(part.at(step) for part in parts) for parts in (self.before, self.after))
         return replace(self, before=before, estimator=self.estimator.at(step), after=after)
 
@@ -76,8 +82,14 @@ class Mix(Estimator):
         """Whether one of the two has them."""
         return self.first.batch_statistics or self.second.batch_statistics
 
+    def scheduled(self) -> tuple[str, ...]:
+        """Its weight, and parameters of the two, if they follow a schedule."""
+        return (*super().scheduled(), *self.first.scheduled(), *self.second.scheduled())
+
     def at(self, step: int | None) -> Self:
         """Both, and the weight, at their parameters of ``step``."""
+        if not self.scheduled():  # making an instance cannot be traced
+            return self
         return replace(super().at(step), first=self.first.at(step), second=self.second.at(step))
 
     def compute(self, batch: FlatBatch) -> Advantages:

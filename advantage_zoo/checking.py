@@ -1,0 +1,123 @@
+"""`advantage-zoo check`: the conformance suite as a table of laws and libraries."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from advantage_zoo.estimator import Estimator
+from advantage_zoo.printing import new_table, print_table
+from advantage_zoo.progress import bar
+from advantage_zoo.registry import registry
+from advantage_zoo.testing import INVARIANTS, backend, cases, check_law
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a law's check said on a library; ``broken`` is the message, or ``""``."""
+
+    law: str
+    library: str
+    broken: str
+
+
+def run(which: str, backends: Sequence[str] | None, only: Sequence[str]) -> list[Outcome]:
+    """Check every law that holds for the estimator, or only those named, on every library.
+
+    Raises:
+        LookupError: The estimator, a backend or a law does not exist.
+        ImportError: The module, or a backend's library, can't be imported.
+    """
+    unknown = [law for law in only if law not in INVARIANTS]
+    if unknown:
+        raise LookupError(f"No invariant is called {', '.join(unknown)}; there are {', '.join(INVARIANTS)}.")
+    instance, pairs = cases(find(which), backends)
+    pairs = [(law, name) for law, name in pairs if not only or law.id in only]
+    if not pairs:
+        raise LookupError(f"{instance.name} does not claim {', '.join(only)}, so there is nothing to check.")
+    outcomes: list[Outcome] = []
+    with bar("checking", len(pairs)) as advance:
+        for law, name in pairs:
+            try:
+                check_law(law, instance, backend(name))
+                broken = ""
+            except AssertionError as error:
+                broken = str(error)
+            except Exception as error:  # the estimator's own failure is a finding, too
+                broken = f"{instance!r} fails on {name} ({type(error).__name__}: {error})"
+            outcomes.append(Outcome(law.id, name, broken))
+            advance(1)
+    return outcomes
+
+
+def find(which: str) -> str | type[Estimator]:
+    """The class that ``package.module:Class`` or ``FILE.py:Class`` names; any other spelling as it stands.
+
+    Raises:
+        LookupError: The module has no such class.
+        ImportError: The module can't be imported.
+    """
+    place, colon, name = which.rpartition(":")
+    if not colon or which in registry().entries or not name.isidentifier():
+        return which
+    module = _load(Path(place)) if place.endswith(".py") else _imported(place)
+    found: Any = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, Estimator)):
+        what = "no such name" if found is None else "something else there"
+        raise LookupError(f"{which}: expected a subclass of advantage_zoo.Estimator; {place} has {what}.")
+    return found
+
+
+def _imported(name: str) -> Any:
+    sys.path.insert(0, "")  # as python -m does: what stands in the current folder can be checked
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise LookupError(
+            f"No module is called {error.name!r}; it must be installed, or stand in this folder."
+        ) from error
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise LookupError(f"There is no file {path}.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def to_dict(which: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Plain JSON values."""
+    rows = [{"law": o.law, "library": o.library, "holds": not o.broken, "message": o.broken} for o in outcomes]
+    return {"estimator": which, "holds": not any(o.broken for o in outcomes), "laws": rows}
+
+
+def print_outcomes(which: str, outcomes: Sequence[Outcome], console: Console) -> None:
+    """A row a law, a column a library; then what is broken, once a law."""
+    libraries = list(dict.fromkeys(o.library for o in outcomes))
+    table = new_table(which)
+    for column in ("law", *libraries):
+        table.add_column(column, no_wrap=True)
+    table.add_column("")
+    broken = {(o.law, o.library): o.broken for o in outcomes}
+    for law in dict.fromkeys(o.law for o in outcomes):
+        marks = [Text("broken", style="red") if broken[law, name] else "holds" for name in libraries]
+        table.add_row(law, *marks, INVARIANTS[law].law)
+    print_table(console, table)
+    shown = {o.law: o for o in reversed(outcomes) if o.broken}
+    for outcome in reversed(list(shown.values())):
+        console.print(outcome.broken + "\n", highlight=False)
+    count = sum(bool(o.broken) for o in outcomes)
+    console.print(f"{count} of {len(outcomes)} checks are broken." if count else f"All {len(outcomes)} checks hold.")
