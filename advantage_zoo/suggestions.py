@@ -8,8 +8,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     import difflib  # only on the way to an error
 
     candidates = list(known)
-    found = [
-        k for k in candidates if name.startswith(k) or k.startswith(name)
-    ]  # epsilon, eps: too far apart for a ratio
-    found = found or difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.5)
-    return f" (did you mean {max(found, key=len)!r}?)" if found and name else ""
+    # epsilon, eps: too far apart for a ratio
+    found = [k for k in candidates if name.startswith(k) or k.startswith(name)]
+    found = found or difflib.get_close_matches(name.lower(), candidates, n=5, cutoff=0.5)
+
+    def likeness(k: str) -> tuple[bool, float]:  # letters that changed places are the likeliest slip
+        return sorted(k) == sorted(name.lower()), difflib.SequenceMatcher(None, name.lower(), k).ratio()
+
+    return f" (did you mean {max(found, key=likeness)!r}?)" if found and name else ""

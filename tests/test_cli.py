@@ -279,7 +279,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(file, tmp_pa
 
 def test_a_group_of_one_is_a_note_and_goes_on(tmp_path):
     path = rollout_file(tmp_path / "f.parquet", groups=[1, 2, 2, 3, 3, 3, 4, 4, 4])
-    result = run("compare", path, "--json")
+    result = run("compare", path, "--json", "-e", "grpo,ep_grpo")
     assert result.exit_code == 0
     assert result.stderr.startswith("Note: 1 of 4 groups have one response")
     assert result.stderr.count("\n") == 1
@@ -390,11 +390,75 @@ def test_plugin_problems_are_shown_by_list(plugin, file):
     assert "cannot be shadowed" in result.stderr
 
 
+# --- check
+
+
+MINE = """
+from dataclasses import dataclass
+from typing import ClassVar
+from advantage_zoo import Advantages, Estimator
+
+@dataclass(frozen=True)
+class Mine(Estimator):
+    name: ClassVar[str] = "mine"
+    claims: ClassVar[frozenset[str]] = frozenset({"SHIFT", "SCALE_EQUIVARIANT"})
+
+    def compute(self, batch):
+        return Advantages(batch.to_tokens(batch.rewards))
+
+NOT_ONE = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "mine_of_the_test.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "mine_of_the_test:Mine"
+
+
+def test_check_names_the_law_the_batch_and_the_source(mine):
+    result = run("check", mine, "--backends", "numpy", "--law", "SHIFT", "--law", "SCALE_EQUIVARIANT")
+    assert result.exit_code == 1
+    assert re.search(r"SHIFT +broken", result.stdout)
+    assert re.search(r"SCALE_EQUIVARIANT +holds", result.stdout)
+    for words in ("Smallest batch: RolloutBatch(rewards=", "Where it hurt: ", "1 of 2 checks are broken."):
+        assert words in result.stdout
+    out = json.loads(run("check", "mine_of_the_test.py:Mine", "-b", "numpy", "--law", "SHIFT", "--json").stdout)
+    assert out["holds"] is False
+    assert [row["law"] for row in out["laws"]] == ["SHIFT"]
+
+
+def test_check_of_what_holds(mine):
+    result = run("check", "grpo | clip(-1, 1)", "-b", "numpy,readonly", "--law", "MASKED_ZERO", "--law", "PURE")
+    assert result.exit_code == 0, result.output
+    assert "All 4 checks hold." in result.stdout
+    assert run("check", mine, "-b", "numpy", "--law", "KIND").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.to_be:Found"], "No module is called 'nowhere'"),
+        (["gone.py:Mine"], "There is no file gone.py"),
+        (["mine_of_the_test:Mein"], "a subclass of advantage_zoo.Estimator; mine_of_the_test has no such name"),
+        (["mine_of_the_test:NOT_ONE"], "mine_of_the_test has something else there"),
+        (["gpro"], "No estimator is called 'gpro' (did you mean 'grpo'?)"),
+        (["grpo", "-b", "nunpy"], "No backend is called 'nunpy'"),
+        (["grpo", "--law", "SHFIT"], "No invariant is called SHFIT"),
+        (["reinforce", "--law", "SHIFT"], "reinforce does not claim SHIFT"),
+    ],
+)
+def test_check_says_what_is_wrong(mine, words, message):
+    assert message in refused("check", *words)
+
+
 # --- from outside
 
 
 def test_the_installed_command_runs_and_fails_without_a_traceback(file):
-    status, out, err = installed("compare", str(file))
+    status, out, err = installed("compare", str(file), "-e", "grpo,ep_grpo")
     assert (status, err) == (0, "")
     assert "Polarity" in out
     status, out, err = installed("compare", str(file) + ".gone")
@@ -402,7 +466,7 @@ def test_the_installed_command_runs_and_fails_without_a_traceback(file):
     assert re.fullmatch(r"Error: .* there is no such file\.\n", err)
 
 
-@pytest.mark.parametrize("words", [["compare"], ["compare", "--json"], ["list"]])
+@pytest.mark.parametrize("words", [["compare", "-e", "grpo"], ["compare", "-e", "grpo", "--json"], ["list"]])
 def test_a_reader_that_goes_away_gets_no_traceback(words):
     process = subprocess.Popen([COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
@@ -412,13 +476,14 @@ def test_a_reader_that_goes_away_gets_no_traceback(words):
 
 
 def test_a_terminal_that_is_not_utf8_gets_no_traceback(file):
-    status, out, err = installed("compare", str(file), PYTHONIOENCODING="ascii")
+    status, out, err = installed("compare", str(file), "-e", "grpo,ep_grpo", PYTHONIOENCODING="ascii")
     assert (status, err) == (0, "")
     assert "Polarity" in out
 
 
 @pytest.mark.parametrize(
-    ("absent", "words"), [("pyarrow", ["compare"]), ("rich", ["list"]), ("rich", ["compare"]), ("click", ["list"])]
+    ("absent", "words"),
+    [("pyarrow", ["compare"]), ("rich", ["list"]), ("rich", ["compare", "-e", "grpo"]), ("click", ["list"])],
 )
 def test_without_the_extra_it_says_what_to_install(absent, words):
     hidden = f"import sys; sys.modules[{absent!r}] = None; sys.argv[1:] = {words!r}"

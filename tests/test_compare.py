@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from advantage_zoo.compare.metrics import agreement, measure
 from advantage_zoo.compare.selection import groups_by_outcome, telling_failure, telling_responses
 from advantage_zoo.compare.tables import cosine as cosine_text
 from advantage_zoo.compare.tables import print_comparison, visible
-from advantage_zoo.rollouts import Rollouts
+from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
 
 
 def four(**changes):
@@ -337,9 +337,46 @@ def test_many_long_names_are_wrapped_into_further_tables_not_cut():
     pairs = [(f"a_plugin_with_a_name:estimator_{i}", az.estimators.GRPO()) for i in range(12)]
     text = printed(compare(made_rollouts(), pairs))
     assert "…" not in text
-    assert "Agreement, continued" in text
+    assert "Agreement with a_plugin_with_a_name:estimator_0" in text  # of many, with the first only
+    assert "Agreement, continued" in printed(compare(made_rollouts(), pairs[:6]))
     for key, _ in pairs:
         assert text.count(key) >= 4
+
+
+def test_the_largest_advantages_where_rewards_say_nothing():
+    rollouts = made_rollouts()
+    done = compare(rollouts, ["grpo", "reinforce"])
+    grpo, reinforce = (result.metrics for result in done.results)
+    assert grpo.largest == np.abs(done.results[0].values).max()
+    assert (grpo.largest_equal, grpo.largest_alone) == (0.0, None)
+    assert reinforce.largest_equal == 1.0
+    assert "in groups of" in printed(done)
+    alone = replace(rollouts, groups=[*range(100, 109)])
+    (only,) = compare(alone, ["reinforce"]).results
+    assert (only.metrics.largest_equal, only.metrics.largest_alone) == (None, 1.0)
+
+
+def test_a_schedule_takes_the_step_that_is_given():
+    which = "ep_grpo(progress_weight=linear(0, 0.2, 10))"
+    (at_five,) = compare(made_rollouts(), [which], step=5).results
+    (plain,) = compare(made_rollouts(), [("ep_grpo", az.estimators.EPGRPO(progress_weight=0.1))]).results
+    np.testing.assert_allclose(at_five.values, plain.values, atol=1e-15)
+    with pytest.raises(ComparisonError, match="follows a schedule; pass step="):
+        compare(made_rollouts(), [which])
+
+
+def test_the_shipped_defects():
+    """0 turned into 119 by an eps of 1e-9, and the raw reward of a group of one: presets beside ours."""
+    rollouts = read_rollouts(shipped_rollouts("defects"))
+    done = compare(rollouts, ["grpo", "grpo@verl", "grpo@trl", "grpo@openrlhf"])
+    ours, verl, trl, openrlhf = (result.metrics for result in done.results)
+    assert (ours.largest_equal, ours.largest_alone) == (0.0, 0.0)
+    assert verl.largest_alone == pytest.approx(0.3, abs=1e-6)
+    assert verl.largest_equal == pytest.approx(0.119, abs=1e-3)
+    assert trl.largest_equal == pytest.approx(0.00119, abs=1e-5)
+    assert openrlhf.largest_equal == pytest.approx(119.2, abs=0.1)
+    with pytest.raises(ValueError, match="no rollouts called 'defect'; there are arithmetic, defects"):
+        shipped_rollouts("defect")
 
 
 def test_rollouts_without_steps_and_without_a_mixed_group_are_printed():
