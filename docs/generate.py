@@ -1,7 +1,7 @@
 """Writes the generated parts of the pages: `python docs/generate.py`, and `--check` to be told what is stale.
 
 A generated part stands between ``<!-- generated: KIND [NAME] -->`` and ``<!-- end -->``. The kinds are the functions in
-``KINDS``; NAME is an estimator's.
+``KINDS``; NAME is an estimator's or a transform's, or what the kind says.
 """
 
 import argparse
@@ -15,17 +15,20 @@ from pathlib import Path
 
 os.environ["ADVANTAGE_ZOO_PLUGINS"] = "none"  # the pages describe the built-in estimators, whatever else is installed
 
+import numpy as np
+
 import advantage_zoo as az
 
 DOCS = Path(__file__).resolve().parent
-BLOCK = re.compile(r"(<!-- generated: (\w+)(?: (\w+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated: (\w+)(?: ([\w,/]+))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def parameters(name: str) -> str:
-    """Table of an estimator's parameters."""
+    """Table of an estimator's or a transform's parameters."""
+    known = {**az.transforms.TRANSFORMS, "mix": az.transforms.Mix}
     rows = [
-        [f"`{f.name}`", f"`{f.default!r}`", _range(f), f.metadata.get("doc", "")]
-        for f in dataclasses.fields(az.estimator(name))
+        [f"`{f.name}`", _default(f), _range(f), f.metadata.get("doc", "")]
+        for f in dataclasses.fields(known[name] if name in known else az.estimator(name))
     ]
     return _table(["parameter", "default", "range", "meaning"], rows)
 
@@ -47,17 +50,51 @@ def metadata(name: str) -> str:
     return _table(["", ""], rows)
 
 
-def estimators(_: str) -> str:
-    """Table of all built-in estimators."""
+def zoo(folder: str) -> str:
+    """Table of all built-in estimators: their source, needs and ways; ``folder`` holds their pages."""
     rows: list[list[str]] = []
     for name in az.names():
         cls = az.estimator(name)
-        page = DOCS / "estimators" / f"{name}.md"
-        paper = f"[arXiv:{cls.paper.arxiv}]({cls.paper.url})" if cls.paper else ""
-        rows.append(
-            [f"[`{name}`]({page.name})" if page.exists() else f"`{name}`", _summary(cls), _words(cls.needs), paper]
-        )
-    return _table(["name", "what it computes", "needs", "paper"], rows)
+        paper = f"[{cls.paper.arxiv}]({cls.paper.url})" if cls.paper else ""
+        needs = ", ".join(filter(None, [_words(cls.needs), *(f"(`{used}`)" for used in sorted(cls.uses))]))
+        level = "sequence" if "UNIFORM" in cls.claims else "token"
+        frameworks = [preset.partition("@")[2] for preset in az.presets() if preset.startswith(f"{name}@")]
+        row = [f"[`{name}`]({folder}{name}.md)", paper, needs, level, _dead_groups(name), _links(frameworks, folder)]
+        rows.append([*row, ", ".join(sorted(cls.claims)).lower()])
+    head = ["estimator", "arXiv", "needs (uses)", "level", "equal rewards", "presets", "claims, at the defaults"]
+    return _table(head, rows)
+
+
+def estimators(_: str) -> str:
+    """Table of what each built-in estimator computes."""
+    return _table(["name", "what it computes"], [[f"[`{n}`]({n}.md)", _summary(az.estimator(n))] for n in az.names()])
+
+
+def _dead_groups(name: str) -> str:
+    """What a group of equal rewards gets beside a mixed one, all wrong and all right; measured."""
+    rng = np.random.default_rng(0)
+    shape = (12, 5)
+    logprobs = -rng.random(shape)
+    batch = az.RolloutBatch(
+        rewards=np.array([0.0] * 4 + [1.0] * 4 + [1.0, 0.0, 0.0, 1.0]),
+        response_mask=np.arange(5) < rng.integers(1, 6, 12)[:, None],
+        group_ids=np.repeat(np.arange(3), 4),
+        logprobs=logprobs,
+        ref_logprobs=logprobs + rng.normal(size=shape) / 10,
+        entropies=rng.random(shape),
+        values=rng.random(shape),
+        reward_components=np.array([0.0] * 4 + [1.0] * 4 + [1.0, 0.0, 0.0, 1.0])[:, None],
+        baseline_rewards=np.full(12, 0.5),
+        extras={"sum_pi_squared": rng.random(shape)},
+    )
+    values = az.compute_advantages(batch, name).values
+    return "a signal" if values[:8].any() else "0"
+
+
+def _links(frameworks: list[str], folder: str) -> str:
+    to = "docs/presets/" if folder.startswith("docs") else "../presets/"
+    pages = {framework: DOCS / "presets" / f"{framework}.md" for framework in frameworks}
+    return ", ".join(f"[{f}]({to}{f}.md)" if page.exists() else f for f, page in pages.items())
 
 
 def presets(framework: str) -> str:
@@ -75,13 +112,16 @@ def claims(_: str) -> str:
     return _table(["invariant", "claimed by"], rows)
 
 
-def comparison(_: str) -> str:
-    """The main numbers of `advantage-zoo compare` on the rollouts in the package."""
+def comparison(names: str) -> str:
+    """Main numbers of `advantage-zoo compare` on the rollouts in the package, for some or all that these can feed."""
     from advantage_zoo.compare import compare
+    from advantage_zoo.compare.choosing import choose
     from advantage_zoo.compare.tables import percent
     from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
 
-    results = compare(read_rollouts(shipped_rollouts()), az.names()).results
+    rollouts = read_rollouts(shipped_rollouts())
+    chosen, _ = choose(rollouts, "the shipped file", names.split(",") if names else ())
+    results = compare(rollouts, chosen).results
     first = results[0].metrics
     rows: list[list[str]] = []
     for result in results:
@@ -100,7 +140,7 @@ def comparison(_: str) -> str:
 
 
 KINDS: dict[str, Callable[[str], str]] = {
-    f.__name__: f for f in (parameters, metadata, estimators, presets, claims, comparison)
+    f.__name__: f for f in (parameters, metadata, zoo, estimators, presets, claims, comparison)
 }
 
 
@@ -140,6 +180,10 @@ def main() -> None:
     print(f"Wrote {names}." if stale else "Nothing is stale.")
 
 
+def _default(f: "dataclasses.Field[object]") -> str:
+    return "required" if f.default is dataclasses.MISSING else f"`{f.default!r}`"
+
+
 def _range(f: "dataclasses.Field[object]") -> str:
     limits = f.metadata
     if "choices" in limits:
@@ -148,6 +192,8 @@ def _range(f: "dataclasses.Field[object]") -> str:
         return "`True`, `False`"
     low = f"≥ {limits['ge']}" if "ge" in limits else f"> {limits['gt']}" if "gt" in limits else ""
     high = f"≤ {limits['le']}" if "le" in limits else ""
+    if f.metadata.get("kind") is az.Estimator:
+        return "an estimator"
     return " and ".join(filter(None, (low, high))) or "any finite"
 
 
