@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from broken import BlindAnchor, CollapsedAnchor, FallingGate, GateOfOne, IgnoresMeanOne, NegativeGate, NeverStill
+from broken import BlindAnchor, CollapsedAnchor, FallingGate, GateOfOne, NegativeGate, NeverStill
 from conftest import library
 from hypothesis import HealthCheck, given, settings
 
@@ -14,6 +14,7 @@ from advantage_zoo.estimators import EPGRPO, GRPO
 from advantage_zoo.estimators import ep_grpo as module
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.testing import rollouts
+from advantage_zoo.testing.broken import IgnoresMeanOne
 from advantage_zoo.testing.layouts import fill_masked
 
 

@@ -11,7 +11,8 @@ from advantage_zoo.batch import RolloutBatch
 from advantage_zoo.testing import layouts
 from advantage_zoo.testing.backends import convert
 from advantage_zoo.testing.strategies import JUNK
-from advantage_zoo.testing.trial import TOLERANCE, Trial, require, require_close, require_same
+from advantage_zoo.testing.tolerances import LIBRARIES
+from advantage_zoo.testing.trial import Trial, require, require_close, require_same
 
 
 def masked_zero(trial: Trial) -> None:
@@ -37,11 +38,11 @@ def _same_tokens(
     expected = trial.backend.asnumpy(one.values)
     expected = (expected if rows is None else expected[rows])[here.response_mask]
     got = trial.backend.asnumpy(two.values)[other.response_mask]
-    require_close(law, got, expected, what, TOLERANCE[dtype])
+    require_close(law, got, expected, what, LIBRARIES[dtype])
     for name, scalar in one.diagnostics.items():
         before, after = trial.backend.asnumpy(scalar), trial.backend.asnumpy(two.diagnostics[name])
         if before.ndim == 0:
-            require_close(law, after, before, f"{what}, diagnostic {name}", TOLERANCE[dtype])
+            require_close(law, after, before, f"{what}, diagnostic {name}", LIBRARIES[dtype])
 
 
 def padding(trial: Trial) -> None:

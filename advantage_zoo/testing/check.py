@@ -105,7 +105,9 @@ def check_estimator(which: Checkable, backends: Sequence[str] | None = None) -> 
 
 
 def conformance_test(which: Checkable, backends: Sequence[str] | None = None) -> Callable[..., None]:
-    """Parametrise a pytest test by law and library; ``test_mine = conformance_test(Mine)`` in a test file collects it.
+    """Make a pytest test with a case for each law and library.
+
+    One line in a test file: ``test_mine = conformance_test(Mine)``.
 
     Args:
         which: As for :func:`check_estimator`.

@@ -9,6 +9,7 @@ import numpy as np
 from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.testing.layouts import fill_masked
 from advantage_zoo.testing.strategies import DEAD
+from advantage_zoo.testing.tolerances import LAWS
 from advantage_zoo.testing.trial import Trial, require, require_close
 
 
@@ -16,7 +17,7 @@ def shift(trial: Trial) -> None:
     """Adding a constant to a group's rewards changes nothing."""
     constants = trial.rng.integers(-64, 64, int(trial.batch.num_groups or 0)) / 4
     moved = trial.with_rewards(trial.batch.rewards + constants[trial.batch.group_ids])
-    require_close("SHIFT", trial.values(moved), trial.values(), f"rewards plus {constants} by group", 1e-8)
+    require_close("SHIFT", trial.values(moved), trial.values(), f"rewards plus {constants} by group")
 
 
 def _factors(trial: Trial) -> Any:
@@ -28,7 +29,7 @@ def scale(trial: Trial) -> None:
     # A spread of about 1e3 leaves an eps of up to 1e-4 no say.
     large = trial.batch.rewards * 1e3
     expected, got = (trial.values(trial.with_rewards(r)) for r in (large, large * _factors(trial)))
-    require_close("SCALE", got, expected, "rewards multiplied by powers of 2 by group", 1e-3)
+    require_close("SCALE", got, expected, "rewards multiplied by powers of 2 by group")
 
 
 def scale_equivariant(trial: Trial) -> None:
@@ -43,7 +44,7 @@ def zero_sum(trial: Trial) -> None:
     values = trial.sequences()
     for rows in trial.groups():
         if len(rows) > 1:  # a group of one has a policy of its own, SINGLETON
-            limit = 1e-9 * max(1.0, float(np.max(np.abs(values))))
+            limit = LAWS["ZERO_SUM"] * max(1.0, float(np.max(np.abs(values))))
             require("ZERO_SUM", bool(abs(values[rows].sum()) <= limit), f"rows {rows} have {values[rows]}.")
 
 
@@ -82,7 +83,7 @@ def sign(trial: Trial) -> None:
     for rows in trial.groups():
         r = trial.batch.rewards[rows]
         above = r - r.mean()
-        clear = np.abs(above) > 1e-9 * max(1.0, float(np.max(np.abs(r))))
+        clear = np.abs(above) > LAWS["SIGN"] * max(1.0, float(np.max(np.abs(r))))
         if len(rows) > 1:
             wrong = clear & (np.sign(values[rows]) != np.sign(above))
             require("SIGN", not wrong.any(), f"rows {rows} with rewards {r} have {values[rows]}.")
@@ -93,7 +94,7 @@ def bounded(trial: Trial) -> None:
     values = np.abs(trial.values()).max(axis=1)
     for rows in trial.groups():
         if len(rows) > 1:
-            limit = (len(rows) - 1) / sqrt(len(rows)) * (1 + 1e-9)
+            limit = (len(rows) - 1) / sqrt(len(rows)) * (1 + LAWS["BOUNDED"])
             require("BOUNDED", bool(values[rows].max() <= limit), f"rows {rows} have {values[rows]}, above {limit}.")
 
 
@@ -102,7 +103,7 @@ def monotone(trial: Trial) -> None:
     values = trial.sequences()
     for rows in trial.groups():
         order = rows[np.argsort(trial.batch.rewards[rows], kind="stable")]
-        rising = np.diff(values[order]) >= -1e-9 * max(1.0, float(np.max(np.abs(values))))
+        rising = np.diff(values[order]) >= -LAWS["MONOTONE"] * max(1.0, float(np.max(np.abs(values))))
         higher = np.diff(trial.batch.rewards[order]) > 0
         require("MONOTONE", bool((rising | ~higher).all()), f"rows {order} with rising rewards have {values[order]}.")
 
@@ -117,7 +118,7 @@ def singleton(trial: Trial) -> None:
         values = replace(trial, estimator=changed).sequences()
         for row in alone:
             expected = trial.batch.rewards[row] if policy == "raw" else 0.0
-            close = abs(values[row] - expected) <= 1e-9 * max(1.0, abs(expected))
+            close = abs(values[row] - expected) <= LAWS["SINGLETON"] * max(1.0, abs(expected))
             require("SINGLETON", bool(close), f"{policy}: row {row} has {values[row]}, expected {expected}.")
     strict: Any = replace(trial.estimator, singleton="raise")
     try:

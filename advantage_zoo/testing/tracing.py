@@ -11,7 +11,8 @@ from advantage_zoo.batch import RolloutBatch
 from advantage_zoo.estimator import Advantages
 from advantage_zoo.testing import layouts
 from advantage_zoo.testing.backends import backend, convert
-from advantage_zoo.testing.trial import TOLERANCE, Trial, require, require_close
+from advantage_zoo.testing.tolerances import LIBRARIES
+from advantage_zoo.testing.trial import Trial, require, require_close
 
 
 def _computation(trial: Trial) -> Callable[[RolloutBatch], Advantages]:
@@ -20,7 +21,7 @@ def _computation(trial: Trial) -> Callable[[RolloutBatch], Advantages]:
 
 def agree(trial: Trial) -> None:
     """The library agrees with NumPy, and JAX's jit with both."""
-    for dtype in (d for d in TOLERANCE if d in trial.backend.dtypes):
+    for dtype in (d for d in LIBRARIES if d in trial.backend.dtypes):
         rounded = convert(trial.batch, lambda x, d=dtype: x.astype(d).astype(float) if x.dtype.kind == "f" else x)
         reference = replace(trial, backend=backend("numpy")).run(rounded)
         runs = {trial.backend.name: trial.run(dtype=dtype)}
@@ -29,7 +30,7 @@ def agree(trial: Trial) -> None:
             runs["jax.jit"] = jax.jit(_computation(trial))(trial.backend.batch(trial.batch, dtype))
         for name, result in runs.items():
             got = trial.backend.asnumpy(result.values)
-            require_close("AGREE", got, reference.values, f"{name} and NumPy in {dtype}", TOLERANCE[dtype])
+            require_close("AGREE", got, reference.values, f"{name} and NumPy in {dtype}", LIBRARIES[dtype])
 
 
 def _both_layouts(batch: RolloutBatch) -> tuple[RolloutBatch, RolloutBatch]:

@@ -11,10 +11,9 @@ from advantage_zoo.batch import RolloutBatch
 from advantage_zoo.compute import compute_advantages
 from advantage_zoo.estimator import Advantages, Estimator
 from advantage_zoo.testing.backends import Backend
+from advantage_zoo.testing.tolerances import LAWS, SMALLEST
 
 Compute = Callable[[RolloutBatch, Estimator], Advantages]
-TOLERANCE = {"float64": 1e-10, "float32": 2e-5}
-"""How far two libraries may be apart, relative to the largest value."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,16 @@ def require(law: str, holds: bool, what: str) -> None:
         raise AssertionError(f"{law}: {what}")
 
 
-def require_close(law: str, got: NDArray[Any], expected: NDArray[Any], what: str, tolerance: float = 1e-10) -> None:
-    """Raise unless two arrays agree to ``tolerance`` of the largest expected value."""
+def require_close(
+    law: str, got: NDArray[Any], expected: NDArray[Any], what: str, tolerance: float | None = None
+) -> None:
+    """Raise unless two arrays agree to ``tolerance``, the law's own if not given, of the largest expected value."""
     require(law, got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}.")
     if got.size == 0:
         return
     error = np.abs(got.astype(float) - expected)
-    scale = max(1e-2, float(np.max(np.abs(expected))))  # below, what is left is the rounding of zeros
+    tolerance = LAWS[law] if tolerance is None else tolerance
+    scale = max(SMALLEST, float(np.max(np.abs(expected))))
     worst = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), error.shape)
     require(
         law,
