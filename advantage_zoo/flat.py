@@ -14,7 +14,7 @@ from advantage_zoo.arrays.namespace import (
     stop_gradient,
     widen,
 )
-from advantage_zoo.arrays.segments import segment_cumsum, segment_scan, segment_sum
+from advantage_zoo.arrays.segments import pair_ids, segment_cumsum, segment_scan, segment_sum
 from advantage_zoo.batch import OPTIONAL_FIELDS, TASK_REWARDS, RolloutBatch
 
 
@@ -123,6 +123,17 @@ class FlatBatch:
         so_far = self.row_cumsum(xp.astype(self.mask, self.rewards.dtype))
         return xp.astype(xp.clip(so_far - 1, 0, None), self.row_ids.dtype)
 
+    @_once
+    def counted(self) -> Array:
+        """(N,) bool: the valid tokens of responses that count; what a statistic over tokens is taken over."""
+        return self.mask & self.to_tokens(self.finite)
+
+    def position_cells(self) -> tuple[Array, int]:
+        """(N,) which group, and which of its response's valid tokens: one id a pair; and a bound on the ids, static."""
+        if self._width is None:
+            return pair_ids(self.token_groups, self.positions), int(self.mask.shape[0])
+        return self.token_groups * self._width + self.positions, self.num_groups * self._width
+
     def to_tokens(self, x: Array) -> Array:
         """(B,) to (N,): each token gets its response's number."""
         if self._batch.cu_seqlens is None:
@@ -153,6 +164,11 @@ class FlatBatch:
         """(G,) number of responses of each group that have a valid token, in the dtype of ``rewards``."""
         return self.group_sum(self.xp.ones_like(self.rewards))
 
+    @_once
+    def alone(self) -> Array:
+        """(B,) bool: the responses that count and are the only one of their group that does."""
+        return self.nonempty & (self.xp.take(self.group_sizes, self.group_ids) == 1)
+
     def row_cumsum(self, x: Array) -> Array:
         """(N,) to (N,): running sum along each response, inclusive."""
         return segment_cumsum(x, self.row_ids, self._width)
@@ -161,12 +177,12 @@ class FlatBatch:
         """(N,) to (N,): ``y_t = x_t + discount y_u`` with u the response's next valid token; masked ones are skipped.
 
         Args:
-            x: (N,), 0 at masked tokens, as the batch's own fields are.
+            x: (N,); what it holds at masked tokens does not matter.
             discount: A number, or (N,).
         """
         xp, width = self.xp, self._width
         decay = xp.where(self.mask, discount + xp.zeros_like(x), 1.0)
-        return segment_scan(x, decay, self.row_ids, width)
+        return segment_scan(xp.where(self.mask, x, 0.0), decay, self.row_ids, width)
 
     def row_next(self, x: Array) -> Array:
         """(N,) to (N,): what stands at the response's next valid token; 0 at its last."""

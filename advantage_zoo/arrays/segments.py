@@ -93,7 +93,8 @@ def segment_cumsum(x: Array, segment_ids: Array, width: int | None = None) -> Ar
 def segment_scan(x: Array, decay: Array, segment_ids: Array, width: int | None = None) -> Array:
     """``y_i = x_i + decay_i y_(i+1)`` from the end of each segment, (N,): returns, generalised advantages.
 
-    By doubling, so that a response of T tokens costs log2(T) passes and no loop over tokens.
+    By doubling, so that a response of T tokens costs log2(T) passes and no loop over tokens. A sum that overflows stays
+    at the dtype's largest number, so that two such sums of opposite sign do not make NaN.
 
     Args:
         x: Addends, (N,).
@@ -103,12 +104,28 @@ def segment_scan(x: Array, decay: Array, segment_ids: Array, width: int | None =
     """
     xp = namespace(x)
     n = x.shape[0]
+    limit = float(xp.finfo(x.dtype).max) * 0.5  # sums of halves do not overflow
+    x = xp.clip(x * 0.5, -limit, limit)
     nothing = xp.zeros_like(decay[:1])
     inside = xp.concat([xp.where(segment_ids[1:] == segment_ids[:-1], decay[:-1], 0.0), nothing])
     offset = 1
     while offset < (n if width is None else width):  # y_i holds the sum up to i + offset, inside_i the factor to there
         carried = xp.where(inside[:-offset] > 0, inside[:-offset] * x[offset:], 0.0)  # 0 times infinity is nothing
-        x = xp.concat([x[:-offset] + carried, x[-offset:]])
+        x = xp.concat([xp.clip(x[:-offset] + carried, -limit, limit), x[-offset:]])
         inside = xp.concat([inside[:-offset] * inside[offset:], xp.zeros_like(inside[-offset:])])
         offset *= 2
-    return x
+    return x * 2
+
+
+def pair_ids(first: Array, second: Array) -> Array:
+    """(N,) integers in ``[0, N)`` that are equal exactly where ``first`` and ``second``, (N,) integers, both are.
+
+    For pairs so many that a segment for each possible one would not fit in memory.
+    """
+    xp = namespace(first)
+    order = xp.argsort(second, stable=True)
+    order = xp.take(order, xp.argsort(xp.take(first, order), stable=True))
+    a, b = xp.take(first, order), xp.take(second, order)
+    new = xp.astype((a[1:] != a[:-1]) | (b[1:] != b[:-1]), order.dtype)
+    ids = segment_cumsum(xp.concat([xp.zeros_like(order[:1]), new]), order, order.shape[0])
+    return xp.take(ids, xp.argsort(order, stable=True))

@@ -12,7 +12,7 @@ not 0) and no square overflows, whatever the scale of the rewards.
 from typing import NamedTuple
 
 from advantage_zoo.arrays.namespace import Array, index_dtype, namespace
-from advantage_zoo.arrays.segments import segment_max, segment_sum
+from advantage_zoo.arrays.segments import segment_cumsum, segment_max, segment_sum
 
 
 class Unit(NamedTuple):
@@ -54,12 +54,14 @@ def unit(
     return Unit(centred, xp.sqrt(variance), half_range, varies)
 
 
-def centre(x: Array, segment_ids: Array, num_segments: int, valid: Array) -> Array:
-    """``x - mean`` of its segment, (N,); exactly 0 where a segment's valid members are equal, and where not valid."""
+def centre(x: Array, segment_ids: Array, num_segments: int, valid: Array, weights: Array | None = None) -> Array:
+    """``x - mean`` of its segment, (N,); exactly 0 where a segment's valid members are equal, and where not valid.
+
+    ``weights`` (N,), not negative, weigh the members in the mean.
+    """
     xp = namespace(x)
-    u = unit(x, segment_ids, num_segments, valid)
-    largest = float(xp.finfo(x.dtype).max) * 0.5
-    return xp.clip(u.centred * xp.take(u.half_range, segment_ids), -largest, largest) * 2
+    u = unit(x, segment_ids, num_segments, valid, weights=weights)
+    return saturating(u.centred * xp.take(u.half_range, segment_ids), 2.0)
 
 
 def standardise(
@@ -98,6 +100,49 @@ def standardise(
     if subtract_mean:
         return u.centred * xp.take(u.half_range / half_spread, segment_ids)
     return xp.where(valid, x * 0.5, 0.0) / xp.take(half_spread, segment_ids)
+
+
+def saturating(x: Array, factor: Array | float) -> Array:
+    """``factor x``, and the largest number of the dtype, with its sign, where that overflows; ``factor`` at least 1."""
+    xp = namespace(x)
+    largest = float(xp.finfo(x.dtype).max)
+    return xp.clip(x, -largest / factor, largest / factor) * factor
+
+
+def segment_quantile(
+    x: Array, segment_ids: Array, num_segments: int, valid: Array, quantile: float, *, linear: bool
+) -> Array:
+    """Quantile of the valid members of each segment, (num_segments,); 0 for a segment without any.
+
+    Args:
+        x: Values, (N,), floating.
+        segment_ids: Segment of each element, (N,), integers in ``[0, num_segments)``.
+        num_segments: Static number of segments.
+        valid: True on the elements that count, (N,).
+        quantile: K, from 0 to 1.
+        linear: Interpolate between the two neighbours of rank ``K (n - 1)``, as torch.quantile does; else the empirical
+            quantile, the smallest member that at least a share K of the members does not exceed.
+    """
+    xp = namespace(x)
+    rising = xp.argsort(xp.where(valid, x, xp.inf), stable=True)
+    segments = xp.where(valid, segment_ids, num_segments)  # what does not count comes last
+    order = xp.take(rising, xp.argsort(xp.take(segments, rising), stable=True))
+    members = xp.take(x, order)  # (N,) by segment, rising in each
+    count = segment_sum(xp.astype(valid, x.dtype), segment_ids, num_segments)  # (S,)
+    start = segment_cumsum(count, segment_ids[:1] * 0, num_segments) - count
+    # A rank that is whole but for the rounding of K is whole.
+    rank = quantile * (count - 1) if linear else xp.ceil(quantile * count - 1e-5) - 1
+    last = xp.clip(count - 1, 0, None)
+    low = xp.clip(xp.floor(rank), 0, None)
+    low, high = xp.where(low > last, last, low), xp.where(low + 1 > last, last, low + 1)
+    here, above = (_at(members, start + place) for place in (low, high))
+    found = here + (above - here) * (rank - low) if linear else here
+    return xp.where(count > 0, found, 0.0)
+
+
+def _at(x: Array, places: Array) -> Array:
+    xp = namespace(x)
+    return xp.take(x, xp.astype(xp.clip(places, 0, x.shape[0] - 1), index_dtype(x)))
 
 
 def sigmoid(x: Array) -> Array:

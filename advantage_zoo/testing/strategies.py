@@ -25,7 +25,7 @@ def rollouts(
     max_rows: int = 7,
     max_tokens: int = 6,
 ) -> RolloutBatch:
-    """Padded NumPy batches, float64, with every optional field.
+    """Padded NumPy batches, float64, with every optional field, and the extras that a built-in estimator reads.
 
     Ragged and empty responses, holes in the mask, anything in masked slots, rows in any order, groups of one and of
     unequal sizes, ids without responses, dead groups, 0/1 and continuous rewards and ones far from 0, equal and zero
@@ -67,7 +67,17 @@ def rollouts(
         values=np.where(mask, rng.integers(-64, 64, (b, t)) / 64, junk),
         reward_components=np.stack([rewards, rng.integers(0, 2, b).astype(float)], axis=1),
         baseline_rewards=rng.integers(0, 2, b).astype(float),
+        extras={
+            "sum_pi_squared": np.where(mask, _sum_pi_squared(rng, logprobs), junk),
+            "process_logprobs": np.where(mask, -rng.integers(0, 64 * 8, (b, t)) / 64, junk),
+        },
     )
+
+
+def _sum_pi_squared(rng: np.random.Generator, logprobs: NDArray[Any]) -> NDArray[Any]:
+    """Sum over the vocabulary of squared probabilities: the token's own, and at most the square of what is left."""
+    pi = np.exp(logprobs)
+    return pi**2 + (1 - pi) ** 2 * rng.integers(32, 65, logprobs.shape) / 64
 
 
 def _rewards(draw: st.DrawFn, rng: np.random.Generator, group_ids: NDArray[Any], used: int) -> NDArray[Any]:

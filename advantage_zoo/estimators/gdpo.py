@@ -1,0 +1,84 @@
+"""GDPO: Group reward-Decoupled normalisation Policy Optimization.
+
+Liu et al., "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL Optimization",
+arXiv:2601.05242, section 3.1. Each reward is standardised within its group before they are added; the sum is
+standardised over the batch. The authors' two code bases differ in what the second step counts, responses or tokens.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from advantage_zoo.arrays import Array, standardise, widen
+from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimators.reinforce_pp_baseline import over_batch
+from advantage_zoo.flat import FlatBatch
+
+
+@dataclass(frozen=True)
+class GDPO(Estimator):
+    """``A_i = (S_i - mean S) / (std S + eps)`` over the batch, ``S_i = sum_k w_k (r_ik - mean_g r_k) / std_g r_k``.
+
+    The same on every token of response i. A component that is equal in a group adds exactly 0 there.
+    """
+
+    name: ClassVar[str] = "gdpo"
+    needs: ClassVar[frozenset[str]] = frozenset({"reward_components"})
+    paper: ClassVar[Paper | None] = Paper(
+        "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL Optimization",
+        "2601.05242",
+        "section 3.1",
+    )
+    claims: ClassVar[frozenset[str]] = frozenset({"UNIFORM"})
+
+    weights: tuple[float, ...] = param((), doc="w_k, one a component, in their order; 1 each if empty.")
+    eps: float = param(1e-6, ge=0, doc="Added to the batch's standard deviation, which has no unit.")
+    group_eps: float = param(
+        0.0, ge=0, doc="Added to a component's deviation in its group, in its units. The paper: 0."
+    )
+    ddof: int = param(1, ge=0, le=1, doc="1 for the sample's standard deviations, 0 for the population's. Open.")
+    whiten: bool = param(True, doc="Whether the sum is standardised over the batch.")
+    weighting: str = param(
+        "sequence",
+        choices=("sequence", "token"),
+        doc="What the batch's mean and deviation count: responses, or tokens.",
+    )
+    singleton: str = param(
+        "zero",
+        choices=("raise", "zero", "raw"),
+        doc="S_i in a group of one: raise an error (reads the group sizes), 0, or the weighted sum of raw rewards.",
+    )
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Only where whitened."""
+        return self.whiten
+
+    def compute(self, batch: FlatBatch) -> Advantages:
+        """A_i on every token of response i."""
+        total = self.total(batch)  # (B,)
+        if self.singleton == "raise":
+            total = apply_singleton("raise", total, batch)
+        if self.whiten:
+            # Standardised groups leave the batch's mean at 0; see reinforce_pp_baseline.
+            recentre = self.weighting == "token" or self.singleton == "raw"
+            total = over_batch(batch, total, self.weighting, self.eps, self.ddof, recentre)
+        return Advantages(batch.to_tokens(total))
+
+    def total(self, batch: FlatBatch) -> Array:
+        """S_i (B,); what is left of components that cancel by rounding alone is 0, or the batch would magnify it."""
+        xp, rewards = batch.xp, widen(batch.reward_components)  # (B, K)
+        weights = self.weights or (1.0,) * int(rewards.shape[1])
+        if len(weights) != rewards.shape[1]:
+            raise ValueError(
+                f"gdpo.weights has {len(weights)} numbers; the batch has {rewards.shape[1]} reward components."
+            )
+        total = xp.zeros_like(batch.rewards)
+        for k, weight in enumerate(weights):
+            reward = rewards[:, k]
+            z = standardise(
+                reward, batch.group_ids, batch.num_groups, batch.nonempty, eps=self.group_eps, ddof=self.ddof
+            )
+            total = total + weight * (xp.where(batch.alone, reward, z) if self.singleton == "raw" else z)
+        rounding = 16 * float(xp.finfo(total.dtype).eps) * sum(map(abs, weights))
+        return xp.where(xp.abs(total) > rounding, total, 0.0)

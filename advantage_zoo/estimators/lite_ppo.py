@@ -1,0 +1,49 @@
+"""Lite PPO: the group's mean, the batch's standard deviation.
+
+Liu et al., "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning", arXiv:2508.08221, section 4.1: of the ways
+to normalise, the mean of the group with the deviation of the batch was the most robust. Its other half, the token-level
+loss, is the loss's.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from advantage_zoo.arrays import centre, unit
+from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.flat import FlatBatch
+
+
+@dataclass(frozen=True)
+class LitePPO(Estimator):
+    """``A_i = (r_i - mean_g r) / (std_batch r + eps)``, the same on every token of response i."""
+
+    name: ClassVar[str] = "lite_ppo"
+    paper: ClassVar[Paper | None] = Paper(
+        "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221", "section 4.1"
+    )
+    claims: ClassVar[frozenset[str]] = frozenset(
+        {"ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "SIGN", "MONOTONE", "SINGLETON"}
+    )
+
+    eps: float = param(1e-6, ge=0, doc="Added to the batch's standard deviation, in units of reward.")
+    ddof: int = param(1, ge=0, le=1, doc="1 for the sample's standard deviation, 0 for the population's.")
+    singleton: str = param(
+        "zero",
+        choices=("raise", "zero", "raw"),
+        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
+    )
+
+    @property
+    def batch_statistics(self) -> bool:
+        """The deviation is the batch's."""
+        return True
+
+    def compute(self, batch: FlatBatch) -> Advantages:
+        """A_i on every token of response i; halves, as the range of the rewards may overflow."""
+        xp = batch.xp
+        centred = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
+        spread = unit(batch.rewards, batch.group_ids * 0, 1, batch.nonempty, self.ddof)
+        half_spread = spread.std * spread.half_range + self.eps / 2  # (1,)
+        advantages = centred * 0.5 / xp.where(half_spread == 0, xp.inf, half_spread)
+        return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

@@ -1,0 +1,50 @@
+"""MaxRL: maximum-likelihood reinforcement learning.
+
+"Maximum Likelihood Reinforcement Learning", arXiv:2602.02710. For rewards of 0 and 1 the group's mean is the estimated
+probability of success, and dividing by it turns the gradient of that probability into the gradient of its logarithm.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from advantage_zoo.arrays import centre, segment_max
+from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.flat import FlatBatch
+
+
+@dataclass(frozen=True)
+class MaxRL(Estimator):
+    """``A_i = (r_i - mean_g r) / mean_g r``, and 0 where the mean is not positive; the same on every token."""
+
+    name: ClassVar[str] = "maxrl"
+    paper: ClassVar[Paper | None] = Paper("Maximum Likelihood Reinforcement Learning", "2602.02710")
+    claims: ClassVar[frozenset[str]] = frozenset(
+        {"SCALE", "ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "SINGLETON"}
+    )
+
+    floor: float = param(
+        1e-3,
+        ge=0,
+        le=1,
+        doc="A mean of at most this share of the group's largest absolute reward counts as 0. Ours: rewards that are "
+        "never negative stay above it in groups of less than 1/floor; 0 is the formula alone.",
+    )
+    singleton: str = param(
+        "zero",
+        choices=("raise", "zero", "raw"),
+        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
+    )
+
+    def compute(self, batch: FlatBatch) -> Advantages:
+        """A_i on every token of response i, computed in units of the group's largest absolute reward."""
+        xp, ids, groups = batch.xp, batch.group_ids, batch.num_groups
+        size = xp.where(batch.nonempty, xp.abs(batch.rewards), 0.0)
+        largest = segment_max(size, ids, groups)  # (G,)
+        rewards = batch.rewards / xp.take(xp.where(largest > 0, largest, 1.0), ids)  # (B,) in [-1, 1]
+        mean = batch.group_sum(rewards) / xp.clip(batch.group_sizes, 1, None)  # (G,)
+        counts = mean > self.floor
+        baseline = xp.take(xp.where(counts, mean, 1.0), ids)
+        centred = centre(rewards, ids, groups, batch.nonempty)
+        advantages = xp.where(xp.take(counts, ids), centred / baseline, 0.0)  # (B,)
+        return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

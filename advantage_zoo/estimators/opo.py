@@ -1,0 +1,34 @@
+"""OPO: On-Policy RL with Optimal reward baseline.
+
+Hao et al., "On-Policy RL with Optimal Reward Baseline", arXiv:2505.23585, Eq. 7-8.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from advantage_zoo.arrays import centre
+from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.flat import FlatBatch
+
+
+@dataclass(frozen=True)
+class OPO(Estimator):
+    """``A_i = r_i - sum_g L r / sum_g L``, L the lengths: the baseline weighs a reward by its response's length."""
+
+    name: ClassVar[str] = "opo"
+    paper: ClassVar[Paper | None] = Paper("On-Policy RL with Optimal Reward Baseline", "2505.23585", "Eq. 7-8")
+    claims: ClassVar[frozenset[str]] = frozenset(
+        {"SHIFT", "SCALE_EQUIVARIANT", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "SINGLETON"}
+    )
+
+    singleton: str = param(
+        "zero",
+        choices=("raise", "zero", "raw"),
+        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
+    )
+
+    def compute(self, batch: FlatBatch) -> Advantages:
+        """A_i on every token of response i."""
+        advantages = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty, weights=batch.lengths)
+        return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

@@ -1,0 +1,55 @@
+"""Pass@k Training: the advantage of pass@k in closed form.
+
+Chen et al., "Pass@k Training for Adaptively Balancing Exploration and Exploitation of Large Reasoning Models",
+arXiv:2508.10751, Eq. 10-15.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from advantage_zoo.arrays import Array, namespace
+from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.flat import FlatBatch
+
+
+@dataclass(frozen=True)
+class PassK(Estimator):
+    """Of k responses drawn from a group of n with c right ones, what a right, or a wrong, one changes.
+
+    With f = C(n - c, k) / C(n, k), the probability that none of k is right, and sigma = sqrt(f (1 - f)): a right
+    response gets ``f / sigma``, a wrong one ``(f - C(n - c - 1, k - 1) / C(n - 1, k - 1)) / sigma``; 0 if sigma is 0.
+    """
+
+    name: ClassVar[str] = "passk"
+    paper: ClassVar[Paper | None] = Paper(
+        "Pass@k Training for Adaptively Balancing Exploration and Exploitation of Large Reasoning Models",
+        "2508.10751",
+        "Eq. 10-15",
+    )
+    claims: ClassVar[frozenset[str]] = frozenset({"ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "BOUNDED"})
+
+    k: int = param(4, ge=1, doc="Responses that are drawn; a group of fewer is drawn whole.")
+    reward_threshold: float = param(0.5, doc="A response is right if its reward is above this.")
+
+    def compute(self, batch: FlatBatch) -> Advantages:
+        """The same on every token of a response."""
+        xp = batch.xp
+        right = batch.rewards > self.reward_threshold  # (B,)
+        size = batch.group_sizes  # (G,)
+        wrong = size - batch.group_sum(xp.astype(right, size.dtype))  # (G,)
+        fails = all_wrong(wrong, size, self.k)  # (G,) f
+        fails_with = all_wrong(wrong - 1, size - 1, self.k - 1)  # (G,) given that a wrong one is drawn
+        variance = fails * (1 - fails)
+        scale = 1 / xp.sqrt(xp.where(variance > 0, variance, xp.inf))
+        for_right, for_wrong = fails * scale, (fails - fails_with) * scale
+        advantages = xp.where(right, xp.take(for_right, batch.group_ids), xp.take(for_wrong, batch.group_ids))
+        return Advantages(batch.to_tokens(xp.where(batch.nonempty, advantages, 0.0)))
+
+
+def all_wrong(wrong: Array, size: Array, k: int) -> Array:
+    """``C(wrong, k) / C(size, k)``, (G,), with the size for k where it is smaller."""
+    xp = namespace(size)
+    share = xp.ones_like(size)
+    for j in range(k):
+        share = share * xp.where(size > j, xp.clip(wrong - j, 0, None) / xp.clip(size - j, 1, None), 1.0)
+    return share

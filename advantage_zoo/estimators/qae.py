@@ -1,0 +1,56 @@
+"""QAE: Quantile Advantage Estimation.
+
+Wu et al., "Quantile Advantage Estimation: Stabilizing RLVR for LLM Reasoning" (v1: "... for Entropy-Safe Reasoning"),
+arXiv:2509.22611: the K-quantile of the group's rewards takes the place of their mean.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from advantage_zoo.arrays import saturating, segment_quantile, unit
+from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.flat import FlatBatch
+
+
+@dataclass(frozen=True)
+class QAE(Estimator):
+    """``A_i = (r_i - Q_K) / (std_g r + eps)``, Q_K the K-quantile of the group's rewards; the same on every token."""
+
+    name: ClassVar[str] = "qae"
+    paper: ClassVar[Paper | None] = Paper(
+        "Quantile Advantage Estimation: Stabilizing RLVR for LLM Reasoning", "2509.22611"
+    )
+    claims: ClassVar[frozenset[str]] = frozenset(
+        {"SHIFT", "SCALE", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "SINGLETON"}
+    )
+
+    quantile: float = param(0.4, ge=0, le=1, doc="K; with rewards of 0 and 1, a prompt is hard if p <= 1 - K.")
+    convention: str = param(
+        "empirical",
+        choices=("empirical", "linear"),
+        doc="The empirical quantile, the smallest reward r with F(r) >= K (so that p <= 1 - K is hard), or linear "
+        "interpolation between neighbours (torch.quantile).",
+    )
+    normalise: bool = param(True, doc="Whether the deviation divides, as in GRPO.")
+    eps: float = param(1e-6, ge=0, doc="Added to the group's standard deviation, in units of reward.")
+    ddof: int = param(1, ge=0, le=1, doc="1 for the sample's standard deviation, 0 for the population's.")
+    singleton: str = param(
+        "zero",
+        choices=("raise", "zero", "raw"),
+        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
+    )
+
+    def compute(self, batch: FlatBatch) -> Advantages:
+        """A_i on every token of response i, computed in units of the group's range."""
+        xp, ids, groups = batch.xp, batch.group_ids, batch.num_groups
+        u = unit(batch.rewards, ids, groups, batch.nonempty, self.ddof)
+        linear = self.convention == "linear"
+        baseline = segment_quantile(u.centred, ids, groups, batch.nonempty, self.quantile, linear=linear)  # (G,)
+        above = u.centred - xp.take(baseline, ids)  # (B,)
+        if self.normalise:
+            half_spread = u.std * u.half_range + self.eps / 2
+            advantages = above * xp.take(u.half_range / xp.where(half_spread == 0, xp.inf, half_spread), ids)
+        else:
+            advantages = saturating(above * xp.take(u.half_range, ids), 2.0)
+        return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

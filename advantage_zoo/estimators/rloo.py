@@ -1,0 +1,51 @@
+"""RLOO: REINFORCE with a leave-one-out baseline.
+
+Ahmadian et al., "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
+arXiv:2402.14740, section 2.3.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from advantage_zoo.arrays import Array, centre, saturating
+from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction, param
+from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.flat import FlatBatch
+
+
+def leave_one_out(size: Array) -> Array:
+    """``n / (n - 1)``, and 1 for a group of one, which has no others."""
+    return size / (size - 1 + (size == 1))
+
+
+@dataclass(frozen=True)
+class RLOO(Estimator):
+    """``A_i = r_i - mean of the group's other rewards``, the same on every token of response i."""
+
+    name: ClassVar[str] = "rloo"
+    paper: ClassVar[Paper | None] = Paper(
+        "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
+        "2402.14740",
+        "section 2.3",
+    )
+    claims: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("SHIFT", "SCALE_EQUIVARIANT", "ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "SIGN", "MONOTONE", "SINGLETON"),
+            "REDUCES_TO",
+        }
+    )
+    reductions: ClassVar[tuple[Reduction, ...]] = (Reduction({}, "dr_grpo", leave_one_out),)
+
+    singleton: str = param(
+        "zero",
+        choices=("raise", "zero", "raw"),
+        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
+    )
+
+    def compute(self, batch: FlatBatch) -> Advantages:
+        """``n / (n - 1) (r_i - mean_g r)``, which is the same, and exactly 0 for equal rewards."""
+        xp = batch.xp
+        size = xp.take(batch.group_sizes, batch.group_ids)  # (B,)
+        advantages = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
+        advantages = saturating(advantages, xp.clip(size, 1, None) / xp.clip(size - 1, 1, None))
+        return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
