@@ -28,6 +28,10 @@ def numpy_batch(layout="padded", seed=0):
         logprobs=-rng.integers(0, 512, mask.shape) / 64,
         ref_logprobs=-rng.integers(0, 512, mask.shape) / 64,
         entropies=rng.integers(1, 3000, mask.shape) / 1000,
+        values=rng.integers(-64, 64, mask.shape) / 64,
+        reward_components=np.stack([np.array([1.0, 0.0, 0.5, 1.0, 1.0, 0.3]), rng.integers(0, 2, 6)], axis=1),
+        baseline_rewards=rng.integers(0, 2, 6).astype(float),
+        extras={"sum_pi_squared": rng.integers(1, 64, mask.shape) / 64},
     )
     keep = {"padded": None, "packed": np.ones_like(mask), "trimmed": mask}[layout]
     return batch if keep is None else pack(batch, keep)
@@ -102,7 +106,7 @@ def test_batches_and_advantages_are_pytrees(jax):
         doubled = jax.tree_util.tree_map(lambda x: x, batch)
         assert type(doubled) is az.RolloutBatch
         assert doubled.num_groups == 4
-        assert len(jax.tree_util.tree_leaves(batch)) == 6
+        assert len(jax.tree_util.tree_leaves(batch)) == 10
         result = jax.tree_util.tree_map(lambda x: x * 2, az.compute_advantages(batch, "dr_grpo"))
         assert type(result) is az.Advantages
         shifted = jax.jit(lambda b: b)(batch)
