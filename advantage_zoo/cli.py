@@ -139,7 +139,7 @@ def compare(
     advantage-zoo compare mine.parquet --estimators grpo,ep_grpo
     advantage-zoo compare --set ep_grpo.num_buckets=5 --set grpo.eps=1e-4
     advantage-zoo compare -e "grpo, grpo | top_entropy(0.2) | whiten, mix(grpo, ep_grpo, 0.5)"
-    advantage-zoo compare defects -e grpo,grpo@verl,grpo@openrlhf
+    advantage-zoo compare defects -e "grpo, grpo@verl, grpo@openrlhf(clip_range=[-1000, 1000])"
     advantage-zoo compare --json > compare.json
     """  # noqa: D301
     from advantage_zoo.compare import compare as run

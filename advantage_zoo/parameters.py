@@ -115,7 +115,9 @@ class Parameterised:
         if not scheduled:
             return self
         if step is None:
-            raise ValueError(f"{type(self).name}.{scheduled[0]} follows a schedule; pass step=, the number of the step.")
+            raise ValueError(
+                f"{type(self).name}.{scheduled[0]} follows a schedule; pass step=, the number of the step."
+            )
         values = {key: getattr(self, key)(step) for key in scheduled}
         whole = {key: round(value) for key, value in values.items() if _kind(self.__dataclass_fields__[key]) is int}
         return dataclasses.replace(self, **values | whole)

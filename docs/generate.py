@@ -139,8 +139,23 @@ def comparison(names: str) -> str:
     return _table(head, rows)
 
 
+def defects(_: str) -> str:
+    """The largest advantages on the rollouts called defects, of ours and of the presets."""
+    from advantage_zoo.compare import compare
+    from advantage_zoo.compare.tables import number
+    from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
+
+    unclipped = "grpo@openrlhf(clip_range=[-1000, 1000])"
+    names = ["grpo", "grpo@verl", "grpo@trl", "grpo@openrlhf", unclipped]
+    rows = [
+        [f"`{r.key}`", *map(number, (r.metrics.largest, r.metrics.largest_equal, r.metrics.largest_alone))]
+        for r in compare(read_rollouts(shipped_rollouts("defects")), names).results
+    ]
+    return _table(["largest abs(A)", "anywhere", "in groups of equal rewards", "in groups of one"], rows)
+
+
 KINDS: dict[str, Callable[[str], str]] = {
-    f.__name__: f for f in (parameters, metadata, zoo, estimators, presets, claims, comparison)
+    f.__name__: f for f in (parameters, metadata, zoo, estimators, presets, claims, comparison, defects)
 }
 
 

@@ -368,13 +368,15 @@ def test_a_schedule_takes_the_step_that_is_given():
 def test_the_shipped_defects():
     """0 turned into 119 by an eps of 1e-9, and the raw reward of a group of one: presets beside ours."""
     rollouts = read_rollouts(shipped_rollouts("defects"))
-    done = compare(rollouts, ["grpo", "grpo@verl", "grpo@trl", "grpo@openrlhf"])
-    ours, verl, trl, openrlhf = (result.metrics for result in done.results)
+    unclipped = "grpo@openrlhf(clip_range=[-1000, 1000])"
+    done = compare(rollouts, ["grpo", "grpo@verl", "grpo@trl", "grpo@openrlhf", unclipped])
+    ours, verl, trl, clipped, openrlhf = (result.metrics for result in done.results)
     assert (ours.largest_equal, ours.largest_alone) == (0.0, 0.0)
     assert verl.largest_alone == pytest.approx(0.3, abs=1e-6)
-    assert verl.largest_equal == pytest.approx(0.119, abs=1e-3)
+    assert verl.largest_equal == pytest.approx(0.1057, abs=1e-4)
     assert trl.largest_equal == pytest.approx(0.00119, abs=1e-5)
     assert openrlhf.largest_equal == pytest.approx(119.2, abs=0.1)
+    assert clipped.largest_equal == 10.0  # what its trainer makes of the 119 by default
     with pytest.raises(ValueError, match="no rollouts called 'defect'; there are arithmetic, defects"):
         shipped_rollouts("defect")
 

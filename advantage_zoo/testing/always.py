@@ -86,10 +86,14 @@ def group_independence(trial: Trial) -> None:
     mine: NDArray[np.bool_] = np.equal(ids, group)
     mask: NDArray[np.bool_] = batch.response_mask
     new: dict[str, Any] = {}
-    for name, x in layouts.token_fields(batch).items():
-        other = rng.random(mask.shape) if name == "entropies" else x[:, ::-1] - 1.0
+    for name, x in {**layouts.token_fields(batch), **layouts.token_extras(batch)}.items():
+        other = rng.random(mask.shape) if name in ("entropies", "sum_pi_squared") else x[:, ::-1] - 1.0
         new[name] = np.where(mine[:, None], other, x)
-    new["rewards"] = np.where(mine, rng.normal(size=mine.shape) * 100 + 50, batch.rewards)
+    new["extras"] = {name: new.pop(name, x) for name, x in batch.extras.items()}
+    for name, x in layouts.row_fields(batch).items():
+        if name != "group_ids":
+            other = rng.normal(size=x.shape) * 100 + 50
+            new[name] = np.where(np.reshape(mine, (-1,) + (1,) * (x.ndim - 1)), other, x)
     kept = ~mine
     if kept.any():
         got = trial.values(layouts.fill_masked(replace(batch, **new), 0.0))[kept]
