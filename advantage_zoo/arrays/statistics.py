@@ -105,8 +105,10 @@ def standardise(
 def saturating(x: Array, factor: Array | float) -> Array:
     """``factor x``, and the largest number of the dtype, with its sign, where that overflows; ``factor`` at least 1."""
     xp = namespace(x)
-    largest = float(xp.finfo(x.dtype).max)
-    return xp.clip(x, -largest / factor, largest / factor) * factor
+    info = xp.finfo(x.dtype)
+    largest = float(info.max)
+    over = xp.abs(x) >= largest * (1 - 2 * float(info.eps)) / factor  # what is below stays finite when rounded
+    return xp.where(over, xp.sign(x) * largest, xp.where(over, 0.0, x) * factor)
 
 
 def segment_quantile(
@@ -130,8 +132,8 @@ def segment_quantile(
     members = xp.take(x, order)  # (N,) by segment, rising in each
     count = segment_sum(xp.astype(valid, x.dtype), segment_ids, num_segments)  # (S,)
     start = segment_cumsum(count, segment_ids[:1] * 0, num_segments) - count
-    # A rank that is whole but for the rounding of K is whole.
-    rank = quantile * (count - 1) if linear else xp.ceil(quantile * count - 1e-5) - 1
+    # A rank that is whole but for the rounding of K, or of the product in float32, is whole.
+    rank = quantile * (count - 1) if linear else xp.ceil(quantile * (1 - 5e-7) * count - 1e-5) - 1
     last = xp.clip(count - 1, 0, None)
     low = xp.clip(xp.floor(rank), 0, None)
     low, high = xp.where(low > last, last, low), xp.where(low + 1 > last, last, low + 1)

@@ -1,14 +1,14 @@
 """GPG: Group Policy Gradient.
 
-Chu et al., "GPG: A Simple and Strong Reinforcement Learning Baseline for Model Reasoning", arXiv:2504.02546, section on
-accurate gradient estimation: responses of groups with equal rewards have no gradient, and alpha undoes their share.
+Chu et al., "GPG: A Simple and Strong Reinforcement Learning Baseline for Model Reasoning", arXiv:2504.02546,
+section 2.2, Eq. 5-7: responses of groups with equal rewards have no gradient, and alpha undoes their share.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from advantage_zoo.arrays import Array, centre, saturating, unit
-from advantage_zoo.estimator import Advantages, Estimator, Paper, param
+from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction, param
 from advantage_zoo.estimators.grpo import apply_singleton
 from advantage_zoo.flat import FlatBatch
 
@@ -19,11 +19,17 @@ class GPG(Estimator):
 
     name: ClassVar[str] = "gpg"
     paper: ClassVar[Paper | None] = Paper(
-        "GPG: A Simple and Strong Reinforcement Learning Baseline for Model Reasoning", "2504.02546"
+        "GPG: A Simple and Strong Reinforcement Learning Baseline for Model Reasoning",
+        "2504.02546",
+        "section 2.2, Eq. 5-7",
     )
     claims: ClassVar[frozenset[str]] = frozenset(
-        {"SHIFT", "SCALE_EQUIVARIANT", "ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "SIGN", "MONOTONE", "SINGLETON"}
+        {
+            *("SHIFT", "SCALE_EQUIVARIANT", "ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "SIGN", "MONOTONE", "SINGLETON"),
+            "REDUCES_TO",
+        }
     )
+    reductions: ClassVar[tuple[Reduction, ...]] = (Reduction({"alpha": "one"}, "dr_grpo"),)
 
     alpha: str = param(
         "gradient",

@@ -1,8 +1,8 @@
 """Lite PPO: the group's mean, the batch's standard deviation.
 
-Liu et al., "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning", arXiv:2508.08221, section 4.1: of the ways
-to normalise, the mean of the group with the deviation of the batch was the most robust. Its other half, the token-level
-loss, is the loss's.
+Liu et al., "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning", arXiv:2508.08221: of the ways to
+normalise, the mean of the group with the deviation of the batch was the most robust. Its other half, the mean over
+tokens, is the loss's.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class LitePPO(Estimator):
 
     name: ClassVar[str] = "lite_ppo"
     paper: ClassVar[Paper | None] = Paper(
-        "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221", "section 4.1"
+        "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221"
     )
     claims: ClassVar[frozenset[str]] = frozenset(
         {"ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "SIGN", "MONOTONE", "SINGLETON"}

@@ -1,7 +1,8 @@
 """MaxRL: maximum-likelihood reinforcement learning.
 
-"Maximum Likelihood Reinforcement Learning", arXiv:2602.02710. For rewards of 0 and 1 the group's mean is the estimated
-probability of success, and dividing by it turns the gradient of that probability into the gradient of its logarithm.
+Tajwar et al., "Maximum Likelihood Reinforcement Learning", arXiv:2602.02710, section 4.3, Algorithm 1. For rewards of 0
+and 1 the group's mean is the estimated probability of success, and dividing by it turns the gradient of that
+probability into the gradient of its logarithm.
 """
 
 from dataclasses import dataclass
@@ -18,17 +19,19 @@ class MaxRL(Estimator):
     """``A_i = (r_i - mean_g r) / mean_g r``, and 0 where the mean is not positive; the same on every token."""
 
     name: ClassVar[str] = "maxrl"
-    paper: ClassVar[Paper | None] = Paper("Maximum Likelihood Reinforcement Learning", "2602.02710")
+    paper: ClassVar[Paper | None] = Paper(
+        "Maximum Likelihood Reinforcement Learning", "2602.02710", "section 4.3, Algorithm 1"
+    )
     claims: ClassVar[frozenset[str]] = frozenset(
         {"SCALE", "ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "SINGLETON"}
     )
 
     floor: float = param(
-        1e-3,
+        0.01,
         ge=0,
         le=1,
-        doc="A mean of at most this share of the group's largest absolute reward counts as 0. Ours: rewards that are "
-        "never negative stay above it in groups of less than 1/floor; 0 is the formula alone.",
+        doc="A mean of at most this share of the group's mean absolute reward counts as 0. Ours; says nothing about "
+        "rewards that are never negative, whose share is 1. 0 is the formula alone.",
     )
     singleton: str = param(
         "zero",
@@ -39,12 +42,11 @@ class MaxRL(Estimator):
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i, computed in units of the group's largest absolute reward."""
         xp, ids, groups = batch.xp, batch.group_ids, batch.num_groups
-        size = xp.where(batch.nonempty, xp.abs(batch.rewards), 0.0)
-        largest = segment_max(size, ids, groups)  # (G,)
+        largest = segment_max(xp.where(batch.nonempty, xp.abs(batch.rewards), 0.0), ids, groups)  # (G,)
         rewards = batch.rewards / xp.take(xp.where(largest > 0, largest, 1.0), ids)  # (B,) in [-1, 1]
-        mean = batch.group_sum(rewards) / xp.clip(batch.group_sizes, 1, None)  # (G,)
-        counts = mean > self.floor
-        baseline = xp.take(xp.where(counts, mean, 1.0), ids)
-        centred = centre(rewards, ids, groups, batch.nonempty)
-        advantages = xp.where(xp.take(counts, ids), centred / baseline, 0.0)  # (B,)
+        total, absolute = batch.group_sum(rewards), batch.group_sum(xp.abs(rewards))  # (G,)
+        counts = total > self.floor * absolute
+        mean = xp.where(counts, total / xp.clip(batch.group_sizes, 1, None), 1.0)  # (G,)
+        centred = centre(rewards, ids, groups, batch.nonempty)  # (B,)
+        advantages = xp.where(xp.take(counts, ids), centred / xp.take(mean, ids), 0.0)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

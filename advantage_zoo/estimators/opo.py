@@ -1,6 +1,6 @@
 """OPO: On-Policy RL with Optimal reward baseline.
 
-Hao et al., "On-Policy RL with Optimal Reward Baseline", arXiv:2505.23585, Eq. 7-8.
+Hao et al., "On-Policy RL with Optimal Reward Baseline", arXiv:2505.23585.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class OPO(Estimator):
     """``A_i = r_i - sum_g L r / sum_g L``, L the lengths: the baseline weighs a reward by its response's length."""
 
     name: ClassVar[str] = "opo"
-    paper: ClassVar[Paper | None] = Paper("On-Policy RL with Optimal Reward Baseline", "2505.23585", "Eq. 7-8")
+    paper: ClassVar[Paper | None] = Paper("On-Policy RL with Optimal Reward Baseline", "2505.23585")
     claims: ClassVar[frozenset[str]] = frozenset(
         {"SHIFT", "SCALE_EQUIVARIANT", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "SINGLETON"}
     )

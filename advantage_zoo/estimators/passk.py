@@ -1,7 +1,7 @@
 """Pass@k Training: the advantage of pass@k in closed form.
 
 Chen et al., "Pass@k Training for Adaptively Balancing Exploration and Exploitation of Large Reasoning Models",
-arXiv:2508.10751, Eq. 10-15.
+arXiv:2508.10751, Eq. 11-15.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class PassK(Estimator):
     paper: ClassVar[Paper | None] = Paper(
         "Pass@k Training for Adaptively Balancing Exploration and Exploitation of Large Reasoning Models",
         "2508.10751",
-        "Eq. 10-15",
+        "Eq. 11-15",
     )
     claims: ClassVar[frozenset[str]] = frozenset({"ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "BOUNDED"})
 

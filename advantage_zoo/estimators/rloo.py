@@ -1,7 +1,7 @@
 """RLOO: REINFORCE with a leave-one-out baseline.
 
 Ahmadian et al., "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
-arXiv:2402.14740, section 2.3.
+arXiv:2402.14740.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,6 @@ class RLOO(Estimator):
     paper: ClassVar[Paper | None] = Paper(
         "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
         "2402.14740",
-        "section 2.3",
     )
     claims: ClassVar[frozenset[str]] = frozenset(
         {

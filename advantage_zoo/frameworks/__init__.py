@@ -6,11 +6,11 @@ A file a framework; to add one, write it and add it to ``MODULES``.
 from collections.abc import Callable
 from typing import Any
 
-from advantage_zoo.frameworks import paper
+from advantage_zoo.frameworks import ms_swift, nemo_rl, openrlhf, paper, rllm, skyrl, trl, verl
 from advantage_zoo.frameworks.preset import Preset
 from advantage_zoo.hookspecs import hookimpl
 
-MODULES = (paper,)
+MODULES = (ms_swift, nemo_rl, openrlhf, paper, rllm, skyrl, trl, verl)
 
 
 @hookimpl

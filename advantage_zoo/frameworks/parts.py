@@ -1,0 +1,73 @@
+"""Parts that presets share: numbers as float32, PyTorch's statistics of a group and a batch, results."""
+
+from dataclasses import dataclass
+
+from advantage_zoo.arrays import Array, segment_sum, widen
+from advantage_zoo.estimator import Advantages
+from advantage_zoo.flat import FlatBatch
+from advantage_zoo.frameworks.naive import float32, group_counts
+from advantage_zoo.frameworks.preset import Preset
+from advantage_zoo.frameworks.torch_order import group_totals
+
+LARGEST = 1e15
+"""Beyond, where squares and sums in float32 would sooner or later overflow, numbers are clipped."""
+
+
+def held(batch: FlatBatch, x: Array) -> Array:
+    """``x`` as frameworks hold it: float32."""
+    return float32(batch, batch.xp.clip(widen(x), -LARGEST, LARGEST))
+
+
+def torch_mean(batch: FlatBatch, x: Array) -> Array:
+    """(B,) mean of ``x`` (B,), float32, over each response's group, rounded as ``torch.mean`` rounds on a CPU."""
+    return group_totals(batch, x) / batch.xp.clip(group_counts(batch), 1, None)
+
+
+def torch_std(batch: FlatBatch, x: Array) -> Array:
+    """(B,) standard deviation of ``x`` (B,) around that mean, ddof 1; 0 for a group of one."""
+    xp = batch.xp
+    distance = xp.where(batch.nonempty, x - torch_mean(batch, x), 0.0)
+    squares = xp.take(segment_sum(distance * distance, batch.group_ids, batch.num_groups), batch.group_ids)
+    return xp.sqrt(squares / xp.clip(group_counts(batch) - 1, 1, None))
+
+
+def tokens(batch: FlatBatch, x: Array) -> Advantages:
+    """Advantages of one number a token, (N,)."""
+    return Advantages(batch.xp.astype(x, batch.rewards.dtype))
+
+
+def spread(batch: FlatBatch, x: Array) -> Advantages:
+    """Advantages of one number a response, (B,), on all its tokens."""
+    return tokens(batch, batch.to_tokens(x))
+
+
+def batch_mean(batch: FlatBatch, x: Array) -> Array:
+    """Scalar mean of ``x`` (B,), float32, over the responses that count."""
+    xp = batch.xp
+    return xp.sum(xp.where(batch.nonempty, x, 0.0)) / xp.clip(xp.sum(float32(batch, batch.nonempty)), 1, None)
+
+
+def batch_std(batch: FlatBatch, x: Array, ddof: int = 1) -> Array:
+    """Scalar standard deviation of ``x`` (B,), float32, over the responses that count; 0 where it is not defined."""
+    xp, count = batch.xp, batch.xp.sum(float32(batch, batch.nonempty))
+    distance = x - batch_mean(batch, x)
+    defined = count > ddof
+    squares = batch_mean(batch, distance * distance) * count
+    return xp.sqrt(xp.where(defined, squares / xp.where(defined, count - ddof, 1.0), 0.0))
+
+
+def weights_of(name: str, weights: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """A weight for each of ``count`` reward components; 1 each if none are given."""
+    if weights and len(weights) != count:
+        raise ValueError(f"{name}.weights has {len(weights)} numbers, and the batch {count} reward components.")
+    return weights or (1.0,) * count
+
+
+@dataclass(frozen=True)
+class BatchPreset(Preset):
+    """A preset under which one group's advantages depend on other groups."""
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Always."""
+        return True
