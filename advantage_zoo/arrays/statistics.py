@@ -129,7 +129,7 @@ def segment_quantile(
     rising = xp.argsort(xp.where(valid, x, xp.inf), stable=True)
     segments = xp.where(valid, segment_ids, num_segments)  # what does not count comes last
     order = xp.take(rising, xp.argsort(xp.take(segments, rising), stable=True))
-    members = xp.take(x, order)  # (N,) by segment, rising in each
+    members = xp.take(xp.where(valid, x, 0.0), order)  # (N,) by segment, rising in each
     count = segment_sum(xp.astype(valid, x.dtype), segment_ids, num_segments)  # (S,)
     start = segment_cumsum(count, segment_ids[:1] * 0, num_segments) - count
     # A rank that is whole but for the rounding of K, or of the product in float32, is whole.

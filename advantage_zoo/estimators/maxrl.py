@@ -29,7 +29,7 @@ class MaxRL(Estimator):
     floor: float = param(
         0.01,
         ge=0,
-        le=1,
+        le=0.5,
         doc="A mean of at most this share of the group's mean absolute reward counts as 0. Ours; says nothing about "
         "rewards that are never negative, whose share is 1. 0 is the formula alone.",
     )

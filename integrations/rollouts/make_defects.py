@@ -1,7 +1,7 @@
-"""Writes the rollouts on which formulas stumble: `python integrations/rollouts/make_defects.py --out defects.parquet`.
+"""Writes the rollouts on which formulas stumble: `python integrations/rollouts/make_defects.py --out FILE.parquet`.
 
-Made by hand, not sampled: eight responses that are all rewarded 1.2 (1 for the answer, 0.2 for its format), whose mean in
-float32 is not 1.2; a response that is alone with its prompt, rewarded 0.3; and an ordinary group of four.
+Made by hand, not sampled: eight responses that are all rewarded 1.2 (1 for the answer, 0.2 for its format), whose mean
+in float32 is not 1.2; a response that is alone with its prompt, rewarded 0.3; and an ordinary group of four.
 """
 
 import argparse
@@ -17,6 +17,7 @@ GROUPS = {
 
 
 def main() -> None:
+    """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the Parquet file to write")
     out = parser.parse_args().out

@@ -15,5 +15,5 @@ def opo(rewards, mask, group_ids, *, singleton="zero"):
         rows = members(mask, group_ids, group)
         tokens = [Fraction(rewards[i]) for i in rows for valid in mask[i] if valid]  # a reward for each token
         for i in rows:
-            advantages[i] = float(rewards[i] - sum(tokens) / len(tokens))
+            advantages[i] = float(Fraction(rewards[i]) - sum(tokens) / len(tokens))
     return on_tokens(with_singletons(advantages, rewards, mask, group_ids, singleton), mask), {}
