@@ -96,10 +96,22 @@ def trl(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
-@nox.parametrize("framework", sorted(FRAMEWORKS))
+@nox.parametrize("framework", ("verl", "trl", "rlax", "skyrl", "ms_swift"))
 def golden(session: nox.Session, framework: str) -> None:
-    """Whether the golden vectors are what the framework gives; OpenRLHF's are looked at in its own session."""
-    install_framework(session, framework)
+    """Whether the golden vectors are what the framework gives; OpenRLHF's are looked at in its own session.
+
+    NeMo-RL and rLLM are not on PyPI: tests/golden/calls_nemo_rl.py and calls_rllm.py say where they look for checkouts.
+    """
+    if framework in FRAMEWORKS:
+        install_framework(session, framework)
+    else:
+        install_torch(session)
+        session.install(TORCH, "loguru", "-e", ".", "--group", "test")
+    if framework == "rlax":
+        session.install("rlax==0.1.9")
+    elif framework not in FRAMEWORKS:  # only a file of theirs is executed, not their training
+        source = {"skyrl": "skyrl==0.4.0", "ms_swift": "ms-swift==4.6.0"}[framework]
+        session.install("--no-deps", "--ignore-requires-python", source)
     session.run("python", "tests/golden/derive.py", framework, "--check")
 
 
@@ -118,6 +130,15 @@ def openrlhf(session: nox.Session) -> None:
     session.env.update(FLASH_ATTENTION_TRITON_AMD_ENABLE="TRUE", DS_ACCELERATOR="cpu")
     session.run("python", "tests/golden/derive.py", "openrlhf", "--check")
     session.run("pytest", "tests/frameworks/test_openrlhf.py", *session.posargs)
+
+
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """Mutants of arrays/ and estimators/ against the oracles, on NumPy; CONTRIBUTING.md has the score."""
+    session.install("-e", ".[cli]", "--group", "test", "mutmut==3.8.1")
+    session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy"
+    session.run("mutmut", "run", *session.posargs)
+    session.run("mutmut", "results")
 
 
 @nox.session

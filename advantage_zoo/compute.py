@@ -94,7 +94,7 @@ def _finish(values: Array, batch: RolloutBatch, flat: FlatBatch, chosen: Estimat
         )
     used = [x for x in (batch.get(name) for name in (*chosen.needs, *chosen.uses)) if x is not None]
     dtype = float_dtype(batch.rewards, *used)
-    limit = float(xp.finfo(dtype).max)
+    limit = min(float(xp.finfo(dtype).max), float(xp.finfo(values.dtype).max))
     values = xp.clip(values, -limit, limit)
     if not looked:  # nobody could refuse a reward that is not finite: the NaN stays with the response that brought it
         values = xp.where(flat.to_tokens(flat.finite), values, xp.nan)

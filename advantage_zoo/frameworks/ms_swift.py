@@ -11,8 +11,16 @@ from advantage_zoo.arrays import Array, segment_sum
 from advantage_zoo.arrays.namespace import arange
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.frameworks.naive import group_counts
-from advantage_zoo.frameworks.parts import batch_mean, batch_std, held, spread, torch_mean, torch_std, weights_of
+from advantage_zoo.frameworks.parts import (
+    batch_mean,
+    batch_std,
+    group_counts,
+    held,
+    spread,
+    torch_mean,
+    torch_std,
+    weights_of,
+)
 from advantage_zoo.frameworks.preset import Preset
 from advantage_zoo.frameworks.verl import REWARDS, scores
 

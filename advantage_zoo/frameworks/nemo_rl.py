@@ -11,8 +11,16 @@ from advantage_zoo.arrays import Array
 from advantage_zoo.arrays.namespace import arange
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.frameworks.naive import float32, group_counts
-from advantage_zoo.frameworks.parts import batch_mean, batch_std, held, spread, tokens, weights_of
+from advantage_zoo.frameworks.parts import (
+    batch_mean,
+    batch_std,
+    float32,
+    group_counts,
+    held,
+    spread,
+    tokens,
+    weights_of,
+)
 from advantage_zoo.frameworks.preset import Preset
 from advantage_zoo.frameworks.verl import REWARDS, whitened
 

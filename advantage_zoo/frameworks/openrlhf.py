@@ -12,8 +12,7 @@ from typing import ClassVar
 from advantage_zoo.arrays import Array, masked_mean, unit
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.frameworks.naive import float32, group_counts
-from advantage_zoo.frameworks.parts import LARGEST, held, torch_mean, torch_std
+from advantage_zoo.frameworks.parts import LARGEST, float32, group_counts, held, torch_mean, torch_std
 from advantage_zoo.frameworks.preset import Preset
 from advantage_zoo.frameworks.torch_order import group_totals
 
@@ -22,7 +21,7 @@ FILE = "openrlhf/trainer/ppo_utils/experience_maker.py"
 EPS = 1e-9
 
 CLIP = "Bounds of a response's number after the baseline. `reward.clip_range`."
-GAMMA = "Discount a token, masked ones between valid ones included. `algo.advantage.gamma`."
+DISCOUNT = "Discount a token, masked ones between valid ones included. `algo.advantage.gamma`."
 NO_STD = "Subtract the mean over the batch's tokens, but do not divide. `algo.advantage.no_std_norm`."
 KL = frozenset({"token_rewards"})
 
@@ -181,7 +180,7 @@ class OpenRLHFReinforcePP(Preset):
         "rounding of their mean times 1e4, here 0 as in ours."
     )
 
-    gamma: float = param(1.0, ge=0, le=1, doc=GAMMA)
+    discount: float = param(1.0, ge=0, le=1, doc=DISCOUNT)
     no_std_norm: bool = param(False, doc=NO_STD)
     clip_range: tuple[float, ...] = param((-10.0, 10.0), doc=CLIP)
 
@@ -193,7 +192,7 @@ class OpenRLHFReinforcePP(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Returns, normalised."""
         dense = rewarded(batch, held(batch, batch.rewards), self.clip_range)
-        return Advantages(normalised(batch, returns(batch, dense, self.gamma), self.no_std_norm))
+        return Advantages(normalised(batch, returns(batch, dense, self.discount), self.no_std_norm))
 
 
 @dataclass(frozen=True)
@@ -245,11 +244,11 @@ class OpenRLHFGAE(Preset):
     source: ClassVar[str] = f"{FILE}:325-338, 342-393"
     differs: ClassVar[str] = (
         "Always normalised, with the population's variance. A masked token inside a response is a step whose value is "
-        "0, so that with a gamma or lam below 1 the length of a tool's output changes the advantages before it; lam is "
-        "1 by default."
+        "0, so that with a discount or lam below 1 the length of a tool's output changes the advantages before it; lam "
+        "is 1 by default."
     )
 
-    gamma: float = param(1.0, ge=0, le=1, doc=GAMMA)
+    discount: float = param(1.0, ge=0, le=1, doc=DISCOUNT)
     lam: float = param(1.0, ge=0, le=1, doc="Trade of bias against variance. `algo.advantage.lambd`.")
     no_std_norm: bool = param(False, doc=NO_STD)
     clip_range: tuple[float, ...] = param((-10.0, 10.0), doc=CLIP)
@@ -260,12 +259,12 @@ class OpenRLHFGAE(Preset):
         return True
 
     def compute(self, batch: FlatBatch) -> Advantages:
-        """Backward over the slots; a masked one hands on ``gamma`` times the next value, in its turn discounted."""
-        xp, decay = batch.xp, self.gamma * self.lam
+        """Backward over the slots; a masked one hands on ``discount`` times the next value, in its turn discounted."""
+        xp, decay = batch.xp, self.discount * self.lam
         dense = rewarded(batch, held(batch, batch.rewards), self.clip_range)
         values = xp.clip(batch.values, -LARGEST, LARGEST)
         following = batch.row_next(values)
         if decay < 1:
             following = following * decay ** (steps(batch) - 1)
-        delta = xp.where(batch.mask, dense + self.gamma * following - values, 0.0)
+        delta = xp.where(batch.mask, dense + self.discount * following - values, 0.0)
         return Advantages(normalised(batch, returns(batch, delta, decay), self.no_std_norm))

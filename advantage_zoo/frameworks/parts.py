@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from advantage_zoo.arrays import Array, segment_sum, widen
 from advantage_zoo.estimator import Advantages
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.frameworks.naive import float32, group_counts
 from advantage_zoo.frameworks.preset import Preset
 from advantage_zoo.frameworks.torch_order import group_totals
 
@@ -13,8 +12,18 @@ LARGEST = 1e15
 """Beyond, where squares and sums in float32 would sooner or later overflow, numbers are clipped."""
 
 
+def float32(batch: FlatBatch, x: Array) -> Array:
+    """``x`` in float32, as frameworks hold it."""
+    return batch.xp.astype(x, batch.xp.float32)
+
+
+def group_counts(batch: FlatBatch) -> Array:
+    """(B,) size of each response's group, float32."""
+    return float32(batch, batch.xp.take(batch.group_sizes, batch.group_ids))
+
+
 def held(batch: FlatBatch, x: Array) -> Array:
-    """``x`` as frameworks hold it: float32."""
+    """``x`` in float32, clipped."""
     return float32(batch, batch.xp.clip(widen(x), -LARGEST, LARGEST))
 
 

@@ -10,8 +10,7 @@ from typing import ClassVar
 from advantage_zoo.arrays import segment_scan
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.frameworks.naive import group_counts
-from advantage_zoo.frameworks.parts import held, spread, tokens, torch_mean
+from advantage_zoo.frameworks.parts import group_counts, held, spread, tokens, torch_mean
 from advantage_zoo.frameworks.preset import Preset
 from advantage_zoo.frameworks.verl import EPS, NOISE, RAW, REWARDS, centred, grouped, normalised, scores, whitened
 

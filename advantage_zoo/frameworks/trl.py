@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.frameworks.naive import group_counts
 from advantage_zoo.frameworks.parts import (
     BatchPreset,
     batch_mean,
     batch_std,
+    group_counts,
     held,
     spread,
     torch_mean,

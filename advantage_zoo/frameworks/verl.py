@@ -10,8 +10,17 @@ from typing import ClassVar
 from advantage_zoo.arrays import Array, segment_max, segment_sum
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.frameworks.naive import float32, group_counts
-from advantage_zoo.frameworks.parts import BatchPreset, held, spread, tokens, torch_mean, torch_std, weights_of
+from advantage_zoo.frameworks.parts import (
+    BatchPreset,
+    float32,
+    group_counts,
+    held,
+    spread,
+    tokens,
+    torch_mean,
+    torch_std,
+    weights_of,
+)
 from advantage_zoo.frameworks.preset import Preset
 
 VERSION = "verl 0.9.1"

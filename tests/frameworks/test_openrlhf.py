@@ -16,7 +16,7 @@ from golden.common import Batch, compare_on_random_batches, complete, values_of
 import advantage_zoo as az
 
 WIDE = {"clip_range": [-1e6, 1e6]}
-DISCOUNTED = {"gamma": 0.5, "no_std_norm": True}
+DISCOUNTED = {"discount": 0.5, "no_std_norm": True}
 
 
 def equal(reward: float, groups: int, size: int) -> Batch:

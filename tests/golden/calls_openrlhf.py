@@ -31,7 +31,12 @@ def tensor(x: np.ndarray) -> torch.Tensor:
 
 def arguments(estimator: str, n: int, params: dict[str, Any]) -> Args:
     """The command line's, at their defaults but for the estimator, the samples a prompt and ``params``."""
-    advantage = {"gamma": 1.0, "lambd": params.pop("lam", 1.0), "no_std_norm": False, "estimator": estimator}
+    advantage = {
+        "gamma": params.pop("discount", 1.0),
+        "lambd": params.pop("lam", 1.0),
+        "no_std_norm": False,
+        "estimator": estimator,
+    }
     clip_range = params.pop("clip_range", (-10, 10))
     return Args(
         algo=Args(advantage=Args(**advantage | params), kl=Args(use_loss=False, init_coef=1.0, estimator="k1")),
@@ -149,7 +154,7 @@ CALLS = {
     "rloo@openrlhf with KL": theirs("rloo", r"baseline = \(", fields=KL, accepts=of_one_size),
     "reinforce@openrlhf": theirs("reinforce", RETURN, accepts=uneven),
     "reinforce_pp@openrlhf": theirs("reinforce", RETURN, accepts=uneven),
-    "reinforce_pp@openrlhf with KL": theirs("reinforce", RETURN, params={"gamma": 0.9}, fields=KL, accepts=uneven),
+    "reinforce_pp@openrlhf with KL": theirs("reinforce", RETURN, params={"discount": 0.9}, fields=KL, accepts=uneven),
     "reinforce_pp@openrlhf undivided": theirs("reinforce", RETURN, params={"no_std_norm": True}),
     "reinforce_pp_baseline@openrlhf": theirs("reinforce_baseline", MEAN, accepts=uneven_groups),
     "reinforce_pp_baseline@openrlhf with KL": theirs(
@@ -159,7 +164,7 @@ CALLS = {
     "gae@openrlhf with KL": theirs(
         "gae",
         "def get_advantages_and_returns",
-        params={"gamma": 0.9, "lam": 0.8},
+        params={"discount": 0.9, "lam": 0.8},
         fields=("values", *KL),
         accepts=uneven,
     ),
