@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+ESTIMATORS = "dapo,dr_grpo,ep_grpo,grpo"
 SIZE = "1180,575"
 FLAGS = (
     "--headless",
@@ -29,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "compare.html"
         command = Path(sys.executable).parent / "advantage-zoo"
-        subprocess.run([command, "compare", "--report", report], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([command, "compare", "-e", ESTIMATORS, "--report", report], check=True, stdout=subprocess.DEVNULL)
         options = (*FLAGS, f"--user-data-dir={folder}/profile", f"--window-size={SIZE}", f"--screenshot={picture}")
         subprocess.run(["chromium", *options, report.as_uri()], check=True, stderr=subprocess.DEVNULL)
     print(f"Wrote {picture.relative_to(Path.cwd())}.")

@@ -20,7 +20,7 @@ class LitePPO(Estimator):
 
     name: ClassVar[str] = "lite_ppo"
     paper: ClassVar[Paper | None] = Paper(
-        "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221"
+        "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning", "2508.08221", "section 4.1.2"
     )
     claims: ClassVar[frozenset[str]] = frozenset(
         {"ZERO_SUM", "DEAD_GROUP_ZERO", "UNIFORM", "SIGN", "MONOTONE", "SINGLETON"}

@@ -19,7 +19,7 @@ class QAE(Estimator):
 
     name: ClassVar[str] = "qae"
     paper: ClassVar[Paper | None] = Paper(
-        "Quantile Advantage Estimation: Stabilizing RLVR for LLM Reasoning", "2509.22611", "Eq. 4"
+        "Quantile Advantage Estimation: Stabilizing RLVR for LLM Reasoning", "2509.22611", "v2, Eq. 3-4"
     )
     claims: ClassVar[frozenset[str]] = frozenset(
         {"SHIFT", "SCALE", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "SINGLETON"}
