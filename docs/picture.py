@@ -30,7 +30,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "compare.html"
         command = Path(sys.executable).parent / "advantage-zoo"
-        subprocess.run([command, "compare", "-e", ESTIMATORS, "--report", report], check=True, stdout=subprocess.DEVNULL)
+        arguments = ("compare", "-e", ESTIMATORS, "--report", report)
+        subprocess.run([command, *arguments], check=True, stdout=subprocess.DEVNULL)
         options = (*FLAGS, f"--user-data-dir={folder}/profile", f"--window-size={SIZE}", f"--screenshot={picture}")
         subprocess.run(["chromium", *options, report.as_uri()], check=True, stderr=subprocess.DEVNULL)
     print(f"Wrote {picture.relative_to(Path.cwd())}.")

@@ -71,7 +71,7 @@ def test_compile(torch, name, layout):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # inductor's own
 @pytest.mark.parametrize(
     ("name", "layout"),
-    [(name, layout) for name in NAMES for layout in LAYOUTS if layout == "padded" or name in ("ep_grpo", "gae", "gtpo")],
+    [(n, layout) for n in NAMES for layout in LAYOUTS if layout == "padded" or n in ("ep_grpo", "gae", "gtpo")],
 )
 def test_inductor(torch, name, layout):
     xp = library("torch")
