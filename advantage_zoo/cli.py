@@ -46,6 +46,7 @@ def main() -> None:
     advantage-zoo compare                           all of it, on the rollouts in the package
     advantage-zoo compare mine.parquet -e grpo,ep_grpo --set ep_grpo.num_buckets=5 --report out.html
     advantage-zoo collect --help                    make rollouts from models of your own
+    advantage-zoo doctor                            whether the training frameworks here will find it
     """  # noqa: D301 - click wants the character backspace, not a backslash
 
 
@@ -99,6 +100,24 @@ def check(which: str, backends: str | None, only: tuple[str, ...], as_json: bool
     else:
         checking.print_outcomes(which, outcomes, _console())
     if any(outcome.broken for outcome in outcomes):
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def doctor(as_json: bool) -> None:
+    """Look at the training frameworks that are installed here, and whether the adapters fit them.
+
+    The exit status is 1 if something is wrong; the table says what, and what to do.
+    """
+    from advantage_zoo import doctor
+
+    found = doctor.examine()
+    if as_json:
+        _print_json(doctor.to_dict(found))
+    else:
+        doctor.print_findings(found, _console())
+    if not doctor.healthy(found):
         sys.exit(1)
 
 

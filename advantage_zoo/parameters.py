@@ -123,18 +123,22 @@ class Parameterised:
         return dataclasses.replace(self, **values | whole)
 
     def __str__(self) -> str:
-        """How users type it: its name, and the parameters that are not at their defaults."""
+        return self.spelled()
+
+    def spelled(self, *, in_full: bool = False) -> str:
+        """How users type it: its name, and the parameters that are not at their defaults, or, in full, all."""
         values = {f: getattr(self, f.name) for f in dataclasses.fields(self)}
-        given = [f"{f.name}={_word(value)}" for f, value in values.items() if value != f.default]
-        return f"{self.name}({', '.join(given)})" if given else self.name
+        given = [f"{f.name}={_word(value, in_full)}" for f, value in values.items() if in_full or value != f.default]
+        name = type(self).name
+        return f"{name}({', '.join(given)})" if given else name
 
 
-def _word(value: Any) -> str:
+def _word(value: Any, in_full: bool) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return f"[{', '.join(map(_word, cast('tuple[Any, ...]', value)))}]"
-    return str(value)
+        return f"[{', '.join(_word(x, in_full) for x in cast('tuple[Any, ...]', value))}]"
+    return value.spelled(in_full=in_full) if isinstance(value, Parameterised) else str(value)
 
 
 def parameters_of(cls: type[Parameterised]) -> list[str]:

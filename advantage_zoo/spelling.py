@@ -50,6 +50,21 @@ def build(text: str) -> Estimator:
     return _pipeline(pipe, text)
 
 
+def parameter(cls: type[Parameterised], key: str, text: str) -> Any:
+    """What ``text`` says as the value of a parameter: a number, a word, true or false, a list, a schedule, a pipe.
+
+    Whether the parameter takes it is for ``cls`` to say, when it is made.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    reader = _Reader(text)
+    value = reader.value()
+    if reader.here:
+        reader.fail(f"expected the end, not {reader.here!r}")
+    return _value(cls, key, value, text)
+
+
 def split(text: str) -> list[str]:
     """The spellings in a list with commas, which may stand within their parentheses as well."""
     parts, depth, start = [""], 0, 0

@@ -8,6 +8,7 @@ from advantage_zoo.compute import make
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.registry import names, presets
 from advantage_zoo.rollouts import Rollouts
+from advantage_zoo.spelling import parameter
 from advantage_zoo.suggestions import nearest
 
 
@@ -44,7 +45,7 @@ def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[
 
 
 def configure(chosen: Iterable[str], settings: Iterable[str] = ()) -> list[tuple[str, Estimator]]:
-    """(name, instance) pairs, with ``NAME.PARAM=VALUE`` settings typed by the parameters' defaults.
+    """(name, instance) pairs, with ``NAME.PARAM=VALUE`` settings in :mod:`advantage_zoo.spelling`'s terms.
 
     Raises:
         ChoiceError: A setting cannot be read, its estimator is not chosen, or its parameter or value is refused.
@@ -64,19 +65,11 @@ def configure(chosen: Iterable[str], settings: Iterable[str] = ()) -> list[tuple
 
 
 def _parsed(name: str, key: str, text: str, setting: str) -> Any:
-    """``text`` as the type of the parameter's default; making the estimator names what is unknown or out of range."""
-    default = getattr(type(make(name)), key, None)
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ChoiceError(f"--set {setting}: {name}.{key} is {text!r}; expected true or false.")
-        return text.lower() == "true"
-    if isinstance(default, int | float):
-        try:
-            return type(default)(text)
-        except ValueError:
-            kind = "a whole number" if isinstance(default, int) else "a number"
-            raise ChoiceError(f"--set {setting}: {name}.{key} is {text!r}; expected {kind}.") from None
-    return text
+    """``text`` as a value; making the estimator names what is unknown, of the wrong type or out of range."""
+    try:
+        return parameter(type(make(name)), key, text)
+    except (ValueError, TypeError, LookupError) as error:
+        raise ChoiceError(f"--set {setting}: {error}") from error
 
 
 def _made(name: str, params: dict[str, Any], where: str) -> Estimator:

@@ -27,9 +27,8 @@ class Pipeline(Estimator):
     after: tuple[AdvantageTransform, ...]
 
     def __post_init__(self) -> None:
-        parts = (*self.before, self.estimator, *self.after)
-        needs = _union(*(part.needs for part in parts))
-        _describe(self, " | ".join(map(str, parts)), needs, self.estimator.uses - needs)
+        needs = _union(*(part.needs for part in (*self.before, self.estimator, *self.after)))
+        _describe(self, self.spelled(), needs, self.estimator.uses - needs)
 
     @property
     def batch_statistics(self) -> bool:
@@ -58,8 +57,9 @@ class Pipeline(Estimator):
             values = part.apply(shaped, finished(shaped, values))
         return Advantages(values, advantages.diagnostics)
 
-    def __str__(self) -> str:
-        return self.name
+    def spelled(self, *, in_full: bool = False) -> str:
+        """Its parts, with a bar between each two."""
+        return " | ".join(part.spelled(in_full=in_full) for part in (*self.before, self.estimator, *self.after))
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Mix(Estimator):
     def __post_init__(self) -> None:
         super().__post_init__()
         needs = _union(self.first.needs, self.second.needs)
-        _describe(self, super().__str__(), needs, _union(self.first.uses, self.second.uses) - needs)
+        _describe(self, self.spelled(), needs, _union(self.first.uses, self.second.uses) - needs)
 
     @property
     def batch_statistics(self) -> bool:
@@ -98,9 +98,6 @@ class Mix(Estimator):
         values = self.weight * finished(batch, one.values) + (1 - self.weight) * finished(batch, two.values)
         keyed = {"first": one.diagnostics, "second": two.diagnostics}
         return Advantages(values, {f"{which}.{k}": x for which, given in keyed.items() for k, x in given.items()})
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def finished(batch: FlatBatch, values: Array) -> Array:
