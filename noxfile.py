@@ -134,9 +134,9 @@ def openrlhf(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def mutation(session: nox.Session) -> None:
-    """Mutants of arrays/ and estimators/ against the oracles, on NumPy; CONTRIBUTING.md has the score."""
+    """Mutants of arrays/ and estimators/ against the oracles; CONTRIBUTING.md has the score."""
     session.install("-e", ".[cli]", "--group", "test", "mutmut==3.8.1")
-    session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy"
+    session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy,strict"
     session.run("mutmut", "run", *session.posargs)
     session.run("mutmut", "results")
 

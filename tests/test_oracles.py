@@ -97,6 +97,22 @@ def test_groups_of_eight(name):
     check()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_responses_without_a_token_move_nobody(name):
+    module = oracle(name)
+
+    @settings(max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(rollouts(rows=8, tokens=3, num_groups=3), module.PARAMS, st.integers(1, 3))
+    def check(batch, params, empty):
+        mask = batch.response_mask & (np.arange(8) >= empty)[:, None]
+        batch = replace(batch, response_mask=mask)
+        if hasattr(module, "clear"):
+            assume(module.clear(batch, params))
+        compare(library("numpy"), name, batch, params)
+
+    check()
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if "entropies" in az.estimator(name).needs])
 def test_an_entropy_below_0_is_a_rounding_error(name):
     rng = np.random.default_rng(0)

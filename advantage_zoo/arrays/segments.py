@@ -123,9 +123,9 @@ def pair_ids(first: Array, second: Array) -> Array:
     For pairs so many that a segment for each possible one would not fit in memory.
     """
     xp = namespace(first)
-    order = xp.argsort(second, stable=True)
-    order = xp.take(order, xp.argsort(xp.take(first, order), stable=True))
+    order = xp.argsort(second)
+    order = xp.take(order, xp.argsort(xp.take(first, order)))  # the standard's argsort is stable
     a, b = xp.take(first, order), xp.take(second, order)
     new = xp.astype((a[1:] != a[:-1]) | (b[1:] != b[:-1]), order.dtype)
     ids = segment_cumsum(xp.concat([xp.zeros_like(order[:1]), new]), order, order.shape[0])
-    return xp.take(ids, xp.argsort(order, stable=True))
+    return xp.take(ids, xp.argsort(order))

@@ -126,9 +126,9 @@ def segment_quantile(
             quantile, the smallest member that at least a share K of the members does not exceed.
     """
     xp = namespace(x)
-    rising = xp.argsort(xp.where(valid, x, xp.inf), stable=True)
+    rising = xp.argsort(xp.where(valid, x, xp.inf))
     segments = xp.where(valid, segment_ids, num_segments)  # what does not count comes last
-    order = xp.take(rising, xp.argsort(xp.take(segments, rising), stable=True))
+    order = xp.take(rising, xp.argsort(xp.take(segments, rising)))
     members = xp.take(xp.where(valid, x, 0.0), order)  # (N,) by segment, rising in each
     count = segment_sum(xp.astype(valid, x.dtype), segment_ids, num_segments)  # (S,)
     start = segment_cumsum(count, segment_ids[:1] * 0, num_segments) - count
