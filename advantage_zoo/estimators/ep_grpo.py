@@ -138,7 +138,7 @@ class EPGRPO(Estimator):
         xp = batch.xp
         tokens = xp.astype(batch.mask, gate.dtype)
         total = segment_sum(xp.where(batch.mask, gate, 0.0), scope, count)
-        mean = total / xp.clip(segment_sum(tokens, scope, count), 1, None)
+        mean = total / xp.clip(segment_sum(tokens, scope, count), 1)
         return gate / xp.take(xp.where(mean == 0, 1.0, mean), scope)
 
     def anchor(self, batch: FlatBatch, advantages: Array, zero_variance: Array) -> Array:
@@ -174,7 +174,7 @@ def progress(batch: FlatBatch) -> Array:
     A response whose total entropy is 0 takes the token's position among its valid tokens instead.
     """
     xp = batch.xp
-    entropies = xp.clip(batch.entropies, 0, None)  # an entropy below 0 is a rounding error, and no way back
+    entropies = xp.clip(batch.entropies, 0)  # an entropy below 0 is a rounding error, and no way back
     total = batch.to_tokens(batch.row_sum(entropies))  # (N,)
     step = xp.where(total > 0, entropies, xp.astype(batch.mask, entropies.dtype))
     so_far = batch.row_cumsum(step)  # (N,)

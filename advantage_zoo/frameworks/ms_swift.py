@@ -51,14 +51,14 @@ def column_mean(batch: FlatBatch, x: Array) -> Array:
     parts = segment_sum(xp.where(batch.nonempty, x, 0.0), ids * CHAINS + chain, batch.num_groups * CHAINS)
     sums = xp.reshape(parts, (-1, CHAINS))  # (G, CHAINS)
     total = ((sums[:, 0] + sums[:, 1]) + sums[:, 2]) + sums[:, 3]
-    return xp.take(total, ids) / xp.clip(group_counts(batch), 1, None)
+    return xp.take(total, ids) / xp.clip(group_counts(batch), 1)
 
 
 def standardised_column(batch: FlatBatch, x: Array) -> Array:
     """(B,) distance of ``x`` (B,) from that mean, over the deviation about it (``nanstd``) plus 1e-8."""
     distance = batch.xp.where(batch.nonempty, x - column_mean(batch, x), 0.0)
     size = group_counts(batch)
-    others = batch.xp.clip(size - 1, 1, None)
+    others = batch.xp.clip(size - 1, 1)
     return distance / (batch.xp.sqrt(column_mean(batch, distance * distance) * (size / others)) + 1e-8)
 
 
@@ -158,7 +158,7 @@ class MsSwiftRLOO(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Reward against the mean of the others."""
         xp, size, score = batch.xp, group_counts(batch), scores(batch)
-        others = xp.clip(size - 1, 1, None)
+        others = xp.clip(size - 1, 1)
         advantages = score * size / others - torch_mean(batch, score) * size / others
         return spread(batch, scaled(batch, advantages, score, self.scale_rewards))
 

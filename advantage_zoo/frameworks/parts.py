@@ -29,7 +29,7 @@ def held(batch: FlatBatch, x: Array) -> Array:
 
 def torch_mean(batch: FlatBatch, x: Array) -> Array:
     """(B,) mean of ``x`` (B,), float32, over each response's group, rounded as ``torch.mean`` rounds on a CPU."""
-    return group_totals(batch, x) / batch.xp.clip(group_counts(batch), 1, None)
+    return group_totals(batch, x) / batch.xp.clip(group_counts(batch), 1)
 
 
 def torch_std(batch: FlatBatch, x: Array) -> Array:
@@ -37,7 +37,7 @@ def torch_std(batch: FlatBatch, x: Array) -> Array:
     xp = batch.xp
     distance = xp.where(batch.nonempty, x - torch_mean(batch, x), 0.0)
     squares = xp.take(segment_sum(distance * distance, batch.group_ids, batch.num_groups), batch.group_ids)
-    return xp.sqrt(squares / xp.clip(group_counts(batch) - 1, 1, None))
+    return xp.sqrt(squares / xp.clip(group_counts(batch) - 1, 1))
 
 
 def tokens(batch: FlatBatch, x: Array) -> Advantages:
@@ -53,7 +53,7 @@ def spread(batch: FlatBatch, x: Array) -> Advantages:
 def batch_mean(batch: FlatBatch, x: Array) -> Array:
     """Scalar mean of ``x`` (B,), float32, over the responses that count."""
     xp = batch.xp
-    return xp.sum(xp.where(batch.nonempty, x, 0.0)) / xp.clip(xp.sum(float32(batch, batch.nonempty)), 1, None)
+    return xp.sum(xp.where(batch.nonempty, x, 0.0)) / xp.clip(xp.sum(float32(batch, batch.nonempty)), 1)
 
 
 def batch_std(batch: FlatBatch, x: Array, ddof: int = 1) -> Array:

@@ -129,7 +129,7 @@ class TRLRLOO(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Reward against the mean of the others."""
         xp, rewards, size = batch.xp, held(batch, batch.rewards), group_counts(batch)
-        others = (group_totals(batch, rewards) - rewards) / xp.clip(size - 1, 1, None)
+        others = (group_totals(batch, rewards) - rewards) / xp.clip(size - 1, 1)
         advantages = xp.where(size > 1, rewards - others, 0.0)
         if self.normalize_advantages:
             advantages = (advantages - batch_mean(batch, advantages)) / (batch_std(batch, advantages) + EPS)

@@ -50,7 +50,7 @@ def broken(function: Callable[[FlatBatch], Array], needs: tuple[str, ...] = (), 
 
 def group_mean(batch: FlatBatch, x: Array) -> Array:
     """(B,) mean of ``x`` over each response's group."""
-    return batch.xp.take(batch.group_sum(x) / batch.xp.clip(batch.group_sizes, 1, None), batch.group_ids)
+    return batch.xp.take(batch.group_sum(x) / batch.xp.clip(batch.group_sizes, 1), batch.group_ids)
 
 
 def raw(batch: FlatBatch) -> Array:
