@@ -144,6 +144,6 @@ def mutation(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation builds, its generated parts are fresh."""
-    session.install("-e", ".[cli]", "--group", "docs")
+    session.install("-e", ".[cli,testing]", "--group", "docs")
     session.run("python", "docs/generate.py", "--check")
     session.run("zensical", "build", "--clean")

@@ -77,16 +77,19 @@ def list_command(as_json: bool) -> None:
 @click.argument("which", metavar="ESTIMATOR")
 @click.option("-b", "--backends", metavar="NAME[,NAME]", help="Array libraries; default: all that are installed.")
 @click.option("--law", "only", metavar="ID", multiple=True, help="Only this invariant, as often as you like.")
+@click.option("--row-field", "row_fields", metavar="NAME", multiple=True, help="A field of its own, one a response.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def check(which: str, backends: str | None, only: tuple[str, ...], as_json: bool) -> None:
+def check(which: str, backends: str | None, only: tuple[str, ...], row_fields: tuple[str, ...], as_json: bool) -> None:
     """Hold an estimator to the invariants: those that every estimator keeps, and those that it claims.
 
     ESTIMATOR is package.module:Class, FILE.py:Class, or any spelling that compare takes. Needs hypothesis. The exit
-    status is 1 if a law is broken; then the smallest batch that breaks it is shown, and where its breach has hurt.
+    status is 1 if a law is broken; then the smallest batch that breaks it is shown, and where the law comes from. A
+    field that only the estimator knows gets one number a token, or with --row-field one a response.
 
     \b
     advantage-zoo check my_package.my_module:MyEstimator
     advantage-zoo check ep_grpo --backends numpy,torch
+    advantage-zoo check "mine.py:Mine(weight=2)"
     advantage-zoo check "grpo | whiten" --law PERMUTATION
     """  # noqa: D301
     try:
@@ -94,7 +97,9 @@ def check(which: str, backends: str | None, only: tuple[str, ...], as_json: bool
     except ModuleNotFoundError as error:
         fail(f'check needs hypothesis ({error}): pip install "advantage-zoo[cli,testing]"')
     names = None if backends is None else [name.strip() for name in backends.split(",") if name.strip()]
-    outcomes = _or_fail(lambda: checking.run(which, names, only))
+    if names == []:
+        fail("--backends names none; expected for instance numpy,torch.")
+    outcomes = _or_fail(lambda: checking.run(which, names, only, row_fields))
     if as_json:
         _print_json(checking.to_dict(which, outcomes))
     else:

@@ -99,3 +99,13 @@ def test_only_scalars_are_logged_and_none_is_read():
     assert all(x is advantages.diagnostics[key.rpartition("/")[2]] for key, x in logged.items())
     row = az.Advantages(np.zeros(2), {"one": np.float64(1.0), "of_rows": np.zeros(2)})
     assert set(scalars(row, "p")) == {"p/one"}
+
+
+@pytest.mark.parametrize("step", ["2", -3, 1.5, True])
+def test_a_step_is_a_whole_number_from_0(step):
+    batch = az.RolloutBatch(
+        rewards=np.array([1.0, 0.0]), response_mask=np.ones((2, 2), bool), group_ids=np.zeros(2, int)
+    )
+    with pytest.raises(ValueError, match=rf"step is {step!r}; expected the number of the optimisation step"):
+        az.compute_advantages(batch, "grpo", step=step)
+    assert az.compute_advantages(batch, "grpo", step=np.int64(3)).values.shape == (2, 2)
