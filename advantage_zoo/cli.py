@@ -171,11 +171,15 @@ def compare(
         source = shipped_rollouts(str(source))
     _check_before_the_work(report, threshold)
     rollouts = _or_fail(lambda: read_rollouts(source))
-    instances = _chosen(rollouts, source, estimators, settings)
+    instances, left_out = _chosen(rollouts, source, estimators, settings)
     with _notes():
         _or_fail(lambda: validate(rollouts.batch()))
         with bar("comparing", len(instances), show=len(instances) * len(rollouts) > 10_000) as advance:
-            comparison = _or_fail(lambda: run(rollouts, instances, threshold=threshold, step=step, advance=advance))
+            comparison = _or_fail(
+                lambda: run(
+                    rollouts, instances, threshold=threshold, step=step, left_out=left_out, advance=advance
+                )
+            )
     if as_json:
         _print_json({"file": str(source), **comparison.to_dict()})
     else:
@@ -244,8 +248,8 @@ def _check_before_the_work(report: Path | None, threshold: float) -> None:
 
 def _chosen(
     rollouts: "Rollouts", source: Path, estimators: tuple[str, ...], settings: tuple[str, ...]
-) -> "list[tuple[str, Estimator]]":
-    """The instances that --estimators and --set ask for."""
+) -> "tuple[list[tuple[str, Estimator]], dict[str, str]]":
+    """The instances that --estimators and --set ask for; and what was left out, with the reasons."""
     from advantage_zoo.compare.choosing import choose, configure
     from advantage_zoo.spelling import split
 
@@ -254,9 +258,9 @@ def _chosen(
         fail("--estimators names none; advantage-zoo list shows what there is.")
     names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))
     if left_out:
-        which = ", ".join(f"{name} ({', '.join(fields)})" for name, fields in left_out.items())
-        click.echo(f"Note: left out, as no rollout file holds what they need: {which}.", err=True)
-    return _or_fail(lambda: configure(names, settings))
+        which = "; ".join(f"{name} ({reason})" for name, reason in left_out.items())
+        click.echo(f"Note: left out: {which}.", err=True)
+    return _or_fail(lambda: configure(names, settings)), left_out
 
 
 def _or_fail(action: Callable[[], Any]) -> Any:

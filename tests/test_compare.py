@@ -16,7 +16,8 @@ from advantage_zoo.compare.choosing import ChoiceError, choose, configure
 from advantage_zoo.compare.metrics import agreement, measure
 from advantage_zoo.compare.selection import groups_by_outcome, telling_failure, telling_responses
 from advantage_zoo.compare.tables import cosine as cosine_text
-from advantage_zoo.compare.tables import print_comparison, visible
+from advantage_zoo.compare.tables import print_comparison
+from advantage_zoo.compare.texts import readable, visible
 from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
 
 

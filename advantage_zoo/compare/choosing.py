@@ -16,32 +16,34 @@ class ChoiceError(ValueError):
     """What was asked for cannot be run; the message says what can."""
 
 
-def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[list[str], dict[str, list[str]]]:
-    """The names of the estimators to run: those asked for, else all that a file can feed.
+def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+    """The names of the estimators to run: those asked for, else all that these rollouts can feed.
 
     Returns:
-        The names; and, for each estimator that was left out because it needs what no rollout file holds, those fields.
+        The names; and, for each estimator that was left out, the reason.
 
     Raises:
         LookupError: No estimator has one of these names.
-        ChoiceError: The rollouts lack an input of one of them, or none is left.
+        ChoiceError: The rollouts lack an input of one that was asked for, or none is left.
     """
-    left_out: dict[str, list[str]] = {}
     wanted = list(dict.fromkeys(asked or names()))
-    needs = {name: make(name).needs for name in wanted}
-    if not asked:
-        left_out = {name: never_in_a_file(needs[name]) for name in wanted if never_in_a_file(needs[name])}
-        wanted = [name for name in wanted if name not in left_out]
-    lacking = {name: missing_inputs(rollouts, needs[name]) for name in wanted}
+    lacking = {name: missing_inputs(rollouts, make(name).needs) for name in wanted}
     starved = [name for name in wanted if lacking[name]]
-    if starved:
+    fed = [name for name in wanted if name not in starved]
+    if asked and starved:
         missing = sorted({field for name in starved for field in lacking[name]})
-        fed = [name for name in wanted if name not in starved]
         hint = f"--estimators {','.join(fed)} runs without" if fed else "docs/rollouts.md lists the columns"
         raise ChoiceError(f"{source} has no {' and no '.join(missing)}, which {_needed_by(starved)}; {hint}.")
-    if not wanted:
+    if not fed:
         raise ChoiceError("There is no estimator to compare; advantage-zoo list shows what there is, and why.")
-    return wanted, left_out
+    return fed, {name: _reason(lacking[name]) for name in starved}
+
+
+def _reason(fields: list[str]) -> str:
+    never = never_in_a_file(fields)
+    if never:
+        return f"needs {' and '.join(never)}, which no rollout file holds"
+    return f"needs {' and '.join(fields)}, which these rollouts do not have"
 
 
 def configure(chosen: Iterable[str], settings: Iterable[str] = ()) -> list[tuple[str, Estimator]]:

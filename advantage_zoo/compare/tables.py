@@ -10,12 +10,11 @@ from rich.text import Text
 
 from advantage_zoo.compare.comparison import Comparison, Result
 from advantage_zoo.compare.metrics import Share
+from advantage_zoo.compare.palette import NEGATIVE, POSITIVE
 from advantage_zoo.compare.selection import telling_failure
+from advantage_zoo.compare.texts import readable, visible
 from advantage_zoo.printing import new_table, print_table
 from advantage_zoo.rollouts.rollouts import NO_STEP
-
-POSITIVE, NEGATIVE = (33, 102, 172), (179, 88, 6)
-"""Blue and orange: told apart by colour-blind readers, too."""
 
 MANY = 8
 """Estimators of which not every pair is printed; --json and --report have all."""
@@ -178,7 +177,7 @@ def picture(comparison: Comparison, console: Console) -> None:
         return
     console.print(Text("A failed response, token by token", style="bold"))
     console.print(Text(f"prompt {rollouts.prompts[row]!r}, reward {rollouts.rewards[row]:g}"))
-    tokens = [visible(token) for token in rollouts.tokens[row]]
+    tokens = [visible(token) for token in readable(rollouts.tokens[row], rollouts.texts[row])]
     label = max(cell_len(name) for name in (*(result.key for result in comparison.results), "tokens")) + 2
     lines = list(_lines([cell_len(token) for token in tokens], console.width - label))
     for start, stop in lines[:PICTURE_LINES]:
@@ -203,13 +202,6 @@ def picture(comparison: Comparison, console: Console) -> None:
         style="dim",
         highlight=False,
     )
-
-
-def visible(token: str) -> str:
-    """The token with white space made visible and nothing that could move the cursor."""
-    shown = token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-    shown = "".join(c if c.isprintable() else "�" for c in shown)
-    return shown if cell_len(shown) else "∅"
 
 
 def _mark(step: int, correct: Iterable[bool | None]) -> str:
