@@ -176,9 +176,7 @@ def compare(
         _or_fail(lambda: validate(rollouts.batch()))
         with bar("comparing", len(instances), show=len(instances) * len(rollouts) > 10_000) as advance:
             comparison = _or_fail(
-                lambda: run(
-                    rollouts, instances, threshold=threshold, step=step, left_out=left_out, advance=advance
-                )
+                lambda: run(rollouts, instances, threshold=threshold, step=step, left_out=left_out, advance=advance)
             )
     if as_json:
         _print_json({"file": str(source), **comparison.to_dict()})

@@ -47,7 +47,7 @@ UNFED = {"gae", "gdpo", "otb", "remax"}
 def left_out(result):
     """The estimators that the one note on standard error names."""
     (line,) = result.stderr.splitlines()
-    assert line.startswith("Note: left out, as no rollout file holds what they need: ")
+    assert line.startswith("Note: left out: ")
     return set(re.findall(r"(\w+) \(", line))
 
 
@@ -139,7 +139,7 @@ def test_compare_without_a_file_takes_the_shipped_one():
 def test_json_alone_on_stdout(file):
     result = run("compare", file, "--json", "-e", "grpo,ep_grpo")
     out = json.loads(result.stdout, parse_constant=lambda word: pytest.fail(word))
-    assert set(out) == {"file", "rollouts", "threshold", "estimators", "agreement"}
+    assert set(out) == {"file", "rollouts", "threshold", "estimators", "left_out", "agreement"}
     assert [entry["name"] for entry in out["estimators"]] == ["grpo", "ep_grpo"]
     assert out["estimators"][0]["metrics"]["groups_without_signal"] == {"count": 2, "total": 3, "share": 2 / 3}
 
@@ -177,22 +177,19 @@ def test_threshold_decides_what_failed(file):
 
 def test_a_file_without_signals_still_feeds_those_that_need_none(tmp_path):
     path = rollout_file(tmp_path / "bare.parquet", logprobs=None, ref_logprobs=None, entropies=None)
-    line = refused("compare", path)
-    for words in ("bare.parquet", "entropies", "logprobs", "ref_logprobs", "ep_grpo"):
-        assert words in line
-    fed = line.partition("--estimators ")[2].partition(" ")[0]
-    result = run("compare", path, "--estimators", fed)
+    result = run("compare", path)
     assert result.exit_code == 0, result.output
-    assert {"grpo", "dapo", "dr_grpo"} <= set(fed.split(","))
+    assert {"ep_grpo", "erpo", "prime", *UNFED} <= left_out(result)
+    assert "ep_grpo (needs entropies and logprobs and ref_logprobs, which these rollouts do not have)" in result.stderr
+    assert "dr_grpo" in result.stdout
 
 
 @pytest.mark.parametrize("column", ["logprobs", "ref_logprobs", "entropies"])
 def test_a_missing_input_is_named_with_the_estimator(tmp_path, column):
     path = rollout_file(tmp_path / "f.parquet", **{column: None})
-    for words in (("compare", path), ("compare", path, "--estimators", "ep_grpo")):
-        line = refused(*words)
-        assert f"has no {column}, which" in line
-        assert "ep_grpo" in line
+    line = refused("compare", path, "--estimators", "ep_grpo")
+    assert f"f.parquet has no {column}, which ep_grpo needs" in line
+    assert "--estimators grpo runs without" in refused("compare", path, "-e", "grpo,ep_grpo")
 
 
 def without(column):

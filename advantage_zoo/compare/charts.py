@@ -141,7 +141,10 @@ def profile_rows(
         )
         for result, profiles in zip(comparison.results, drawn, strict=True)
     ]
-    scales = [f"from {axis.labels[0]} to {axis.labels[-1]}; full height {top:.1f} of the mean |A|" for axis, top in zip(sorted_by, tops, strict=True)]
+    scales = [
+        f"from {axis.labels[0]} to {axis.labels[-1]}; full height {top:.1f} of the mean |A|"
+        for axis, top in zip(sorted_by, tops, strict=True)
+    ]
     return list(zip((axis.title for axis in sorted_by), scales, strict=True)), rows
 
 

@@ -128,7 +128,8 @@ class _Writer:
         self.rows = np.asarray(rows)
         self.kept = np.array([min(len(rollouts.tokens[row]), max_tokens) for row in rows], dtype=np.int64)
         self._row_of = np.repeat(self.rows, self.kept)
-        self._token_of = np.concatenate([np.arange(n) for n in self.kept])
+        begins = np.repeat(self.kept.cumsum() - self.kept, self.kept)
+        self._token_of = np.arange(begins.size) - begins
         self.planes: list[bytes] = []
         self._columns = 0
         texts = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,4 +91,4 @@ def _quantiles(
     """Labels and bins of ``x`` by the quantiles of ``sample``."""
     edges = np.quantile(sample, np.linspace(0, 1, count + 1))
     bins = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, count - 1)
-    return [label.format(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)], bins.astype(np.int64)
+    return [label.format(low, high) for low, high in pairwise(edges)], bins.astype(np.int64)
