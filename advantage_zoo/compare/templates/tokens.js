@@ -59,7 +59,7 @@ function drawTokens() {
   const column = (i) => {
     const text = rollouts.text(i), masked = rollouts.masked(i), step = rollouts.step(i);
     const classes = ["col", rollouts.begins(i) ? "begins" : "", found.has(i) ? "hit" : "", lanes.length ? "" : "plain"];
-    return element("div", { class: classes.join(" ").trim(), "data-token": i, tabindex: i - start === state.token ? 0 : -1 },
+    return element("div", { class: classes.join(" ").trim(), "data-token": i, tabindex: i - start === (state.token ?? 0) ? 0 : -1 },
       element("span", { class: `mark ${step}` }, { right: "r", wrong: "x", unknown: "?" }[rollouts.begins(i) ? step : ""] ?? " "),
       ...(lanes.length ? numbers.map((x, k) => element("span", { class: masked ? "masked" : colour(x[i], largest[k]) }, text))
         : [element("span", {}, text)]));
