@@ -21,7 +21,7 @@ from advantage_zoo.compare.selection import rows_of_groups, telling_failure
 from advantage_zoo.compare.texts import harmless, paragraph, readable
 from advantage_zoo.rollouts.rollouts import NO_STEP, Rollouts
 
-MAX_BYTES = 12_000_000
+MAX_BYTES = 18_000_000
 """Of columns, before compression: as base64, and with the texts, the page stays under 20 MB."""
 
 MAX_TEXT = 18_000_000

@@ -1,7 +1,7 @@
 """Tokens as a reader sees them: byte-level pieces decoded, white space visible, nothing that moves the cursor."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from rich.cells import cell_len
 
@@ -26,6 +26,7 @@ def readable(tokens: Sequence[str], text: str) -> list[str]:
     return list(tokens)
 
 
+@lru_cache(maxsize=2**17)  # the same tokens over and over
 def harmless(token: str) -> str:
     """The token with line ends and tabs made visible, and nothing that is invisible or turns the text around."""
     shown = token.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥")
