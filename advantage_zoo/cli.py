@@ -135,9 +135,10 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--threshold", default=0.5, show_default=True, help="A response is successful if its reward is above this."
 )
+@click.option("--show", type=int, metavar="GROUP", help="Print this group's responses token by token, no tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
-    "--report", type=click.Path(path_type=Path), metavar="PATH", help="Also write an HTML page with a heat map."
+    "--report", type=click.Path(path_type=Path), metavar="PATH", help="Also write an HTML page: charts, every response."
 )
 def compare(
     file: Path | None,
@@ -145,6 +146,7 @@ def compare(
     settings: tuple[str, ...],
     step: int | None,
     threshold: float,
+    show: int | None,
     as_json: bool,
     report: Path | None,
 ) -> None:
@@ -159,6 +161,7 @@ def compare(
     advantage-zoo compare --set ep_grpo.num_buckets=5 --set grpo.eps=1e-4
     advantage-zoo compare -e "grpo, grpo | top_entropy(0.2) | whiten, mix(grpo, ep_grpo, 0.5)"
     advantage-zoo compare defects -e "grpo, grpo@verl, grpo@openrlhf(clip_range=[-1000, 1000])"
+    advantage-zoo compare --show 38 -e grpo,ep_grpo
     advantage-zoo compare --json > compare.json
     """  # noqa: D301
     from advantage_zoo.compare import compare as run
@@ -169,8 +172,13 @@ def compare(
     source = file or shipped_rollouts()
     if str(source) in SHIPPED and not source.exists():
         source = shipped_rollouts(str(source))
+    if show is not None and as_json:
+        fail("--show and --json: choose one.")
     _check_before_the_work(report, threshold)
     rollouts = _or_fail(lambda: read_rollouts(source))
+    if show is not None and show not in rollouts.groups:
+        some = ", ".join(map(str, list(dict.fromkeys(rollouts.groups))[:5]))
+        fail(f"--show {show}: {source} has no such group; it has {len(set(rollouts.groups))}, such as {some}.")
     instances, left_out = _chosen(rollouts, source, estimators, settings)
     with _notes():
         _or_fail(lambda: validate(rollouts.batch()))
@@ -180,6 +188,10 @@ def compare(
             )
     if as_json:
         _print_json({"file": str(source), **comparison.to_dict()})
+    elif show is not None:
+        from advantage_zoo.compare.show import show_group
+
+        _or_fail(lambda: show_group(comparison, show, _console()))
     else:
         from advantage_zoo.compare.tables import print_comparison
 

@@ -396,7 +396,7 @@ def test_a_long_response_is_drawn_in_part():
         tokens=[["ab"] * n, *[["a"] * 3] * 3], token_ids=[[0] * n, *[[0] * 3] * 3], rewards=[0.0, 1.0, 1.0, 1.0]
     )
     text = printed(compare(long, ["grpo"]))
-    assert "more tokens; --report draws them" in text
+    assert "more tokens; --show 7 and --report draw them" in text
     assert len(text.splitlines()) < 60
 
 

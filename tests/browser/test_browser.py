@@ -10,6 +10,7 @@ from advantage_zoo.compare import compare
 from advantage_zoo.compare.report import write_report
 from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
 
+MINUS = "\N{MINUS SIGN}"
 NAMES = ("grpo", "dr_grpo", "gtpo", "ep_grpo")
 
 
@@ -75,7 +76,9 @@ def test_hovering_tells_the_numbers_of_the_token(show, shipped):
     page.locator(".col").nth(7).hover()
     card = page.inner_text("#card")
     assert f"token 7 of {len(done.rollouts.tokens[row])}" in card
-    told = dict(re.findall(r"(entropy|log-probability|log-ratio to the reference) (\S+) nats", card.replace("−", "-")))
+    told = dict(
+        re.findall(r"(entropy|log-probability|log-ratio to the reference) (\S+) nats", card.replace(MINUS, "-"))
+    )
     ratio = done.rollouts.logprobs[row][7] - done.rollouts.ref_logprobs[row][7]
     assert float(told["entropy"]) == pytest.approx(done.rollouts.entropies[row][7], rel=2e-3)
     assert float(told["log-ratio to the reference"]) == pytest.approx(ratio, rel=2e-3)
@@ -84,8 +87,8 @@ def test_hovering_tells_the_numbers_of_the_token(show, shipped):
     ]
     for result in done.results:
         cell = page.locator(f"#card tr:has(th:text-is('{result.key}')) td").first.inner_text()
-        assert float(cell.replace("−", "-")) == pytest.approx(result.values[row, 7], rel=2e-3)
-    ep = [float(x.replace("−", "-")) for x in page.locator("#card tr:has-text('ep_grpo') td").all_inner_texts()]
+        assert float(cell.replace(MINUS, "-")) == pytest.approx(result.values[row, 7], rel=2e-3)
+    ep = [float(x.replace(MINUS, "-")) for x in page.locator("#card tr:has-text('ep_grpo') td").all_inner_texts()]
     assert ep[3] + ep[4] == pytest.approx(ep[0], rel=1e-2)
     assert page.locator(".col.on").count() == 1
     page.mouse.move(5, 5)

@@ -10,7 +10,7 @@ from test_report import NASTY
 from advantage_zoo.compare.choosing import choose
 from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
 
-from .test_browser import cells, cells_text, written
+from .test_browser import MINUS, cells, cells_text, written
 
 
 def responses(*rows, **changes):
@@ -78,7 +78,7 @@ def test_rewards_that_are_not_0_or_1_and_tool_output(show, tmp_path):
     page.locator(".col").nth(1).hover()
     assert "not emitted by the policy" in page.inner_text("#card")
     page.locator(".col").nth(0).hover()
-    assert f"{done.results[0].values[0, 0]:.3g}".replace("-", "−") in page.inner_text("#card")
+    assert f"{done.results[0].values[0, 0]:.3g}".replace("-", MINUS) in page.inner_text("#card")
 
 
 def test_a_response_without_tokens_says_so(show, tmp_path):
