@@ -135,6 +135,12 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--threshold", default=0.5, show_default=True, help="A response is successful if its reward is above this."
 )
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="NAME=COLUMN[,NAME=COLUMN]",
+    help="What FILE calls the columns of a rollout file; a reward may be a sum, reward=right+0.5*form.",
+)
 @click.option("--show", type=int, metavar="GROUP", help="Print this group's responses token by token, no tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
@@ -146,14 +152,16 @@ def compare(
     settings: tuple[str, ...],
     step: int | None,
     threshold: float,
+    columns: tuple[str, ...],
     show: int | None,
     as_json: bool,
     report: Path | None,
 ) -> None:
     """Run estimators on identical rollouts and show what each one does.
 
-    FILE is a Parquet file of rollouts (docs/rollouts.md), or the name of rollouts in the package: arithmetic, a small
-    model's on multi-step arithmetic with known step correctness, which is the default; defects, where formulas stumble.
+    FILE is a file of rollouts (docs/rollouts.md), a dump of verl or TRL or the folder of these, JSON lines or Parquet;
+    or the name of rollouts in the package: arithmetic, a small model's on multi-step arithmetic with known step
+    correctness, which is the default; defects, where formulas stumble.
 
     \b
     advantage-zoo compare
@@ -161,12 +169,14 @@ def compare(
     advantage-zoo compare --set ep_grpo.num_buckets=5 --set grpo.eps=1e-4
     advantage-zoo compare -e "grpo, grpo | top_entropy(0.2) | whiten, mix(grpo, ep_grpo, 0.5)"
     advantage-zoo compare defects -e "grpo, grpo@verl, grpo@openrlhf(clip_range=[-1000, 1000])"
+    advantage-zoo compare rollout_data/ --report compare.html
+    advantage-zoo compare mine.jsonl --columns prompt=question,text=answer,reward=score
     advantage-zoo compare --show 38 -e grpo,ep_grpo
     advantage-zoo compare --json > compare.json
     """  # noqa: D301
     from advantage_zoo.compare import compare as run
     from advantage_zoo.progress import bar
-    from advantage_zoo.rollouts import SHIPPED, read_rollouts, shipped_rollouts
+    from advantage_zoo.rollouts import SHIPPED, read, shipped_rollouts
     from advantage_zoo.validation import validate
 
     source = file or shipped_rollouts()
@@ -175,7 +185,9 @@ def compare(
     if show is not None and as_json:
         fail("--show and --json: choose one.")
     _check_before_the_work(report, threshold)
-    rollouts = _or_fail(lambda: read_rollouts(source))
+    rollouts, notes = _or_fail(lambda: read(source, _column_map(columns)))
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
     if show is not None and show not in rollouts.groups:
         some = ", ".join(map(str, list(dict.fromkeys(rollouts.groups))[:5]))
         fail(f"--show {show}: {source} has no such group; it has {len(set(rollouts.groups))}, such as {some}.")
@@ -247,6 +259,17 @@ def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
     click.echo(f"Next: advantage-zoo compare {out}")
 
 
+def _column_map(given: tuple[str, ...]) -> dict[str, str]:
+    """What --columns says, by the names of a rollout file's columns."""
+    found: dict[str, str] = {}
+    for pair in (pair for words in given for pair in words.split(",") if pair.strip()):
+        name, equals, column = pair.partition("=")
+        if not (equals and name.strip() and column.strip()):
+            fail(f"--columns {pair}: expected NAME=COLUMN, for instance reward=score.")
+        found[name.strip()] = column.strip()
+    return found
+
+
 def _check_before_the_work(report: Path | None, threshold: float) -> None:
     if report is not None and not report.parent.is_dir():
         fail(f"--report {report}: there is no folder {report.parent}.")
@@ -260,7 +283,7 @@ def _chosen(
     rollouts: "Rollouts", source: Path, estimators: tuple[str, ...], settings: tuple[str, ...]
 ) -> "tuple[list[tuple[str, Estimator]], dict[str, str]]":
     """The instances that --estimators and --set ask for; and what was left out, with the reasons."""
-    from advantage_zoo.compare.choosing import choose, configure
+    from advantage_zoo.compare.choosing import by_reason, choose, configure
     from advantage_zoo.spelling import split
 
     asked = [name for words in estimators for name in split(words)]
@@ -268,7 +291,7 @@ def _chosen(
         fail("--estimators names none; advantage-zoo list shows what there is.")
     names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))
     if left_out:
-        which = "; ".join(f"{name} ({reason})" for name, reason in left_out.items())
+        which = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason(left_out).items())
         click.echo(f"Note: left out: {which}.", err=True)
     return _or_fail(lambda: configure(names, settings)), left_out
 

@@ -1,6 +1,6 @@
 """Which estimators to run on a file, and with which parameters: what `--estimators` and `--set` mean."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from advantage_zoo.compare.comparison import missing_inputs, never_in_a_file
@@ -42,8 +42,21 @@ def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[
 def _reason(fields: list[str]) -> str:
     never = never_in_a_file(fields)
     if never:
-        return f"needs {' and '.join(never)}, which no rollout file holds"
-    return f"needs {' and '.join(fields)}, which these rollouts do not have"
+        return f"needs {listed(never)}, which no rollout file holds"
+    return f"needs {listed(fields)}, which these rollouts do not have"
+
+
+def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """The reasons for which estimators are left out, each with their names."""
+    found: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        found.setdefault(reason, []).append(name)
+    return found
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def configure(chosen: Iterable[str], settings: Iterable[str] = ()) -> list[tuple[str, Estimator]]:
@@ -82,4 +95,4 @@ def _made(name: str, params: dict[str, Any], where: str) -> Estimator:
 
 
 def _needed_by(starved: list[str]) -> str:
-    return f"{starved[0]} needs" if len(starved) == 1 else f"{', '.join(starved[:-1])} and {starved[-1]} need"
+    return f"{listed(starved)} {'needs' if len(starved) == 1 else 'need'}"

@@ -18,6 +18,7 @@ import numpy as np
 
 import advantage_zoo
 from advantage_zoo.compare import charts, palette, tables
+from advantage_zoo.compare.choosing import by_reason
 from advantage_zoo.compare.comparison import Comparison, Result
 from advantage_zoo.compare.payload import pack
 
@@ -69,6 +70,7 @@ def render(comparison: Comparison, *, source: Path, command: str) -> str:
         height=charts.HEIGHT,
         percent=tables.percent,
         provenance=_provenance(comparison, source, command),
+        left_out=by_reason(comparison.left_out),
         notes=comparison.rollouts.metadata.get("notes", ()),
         payload=pack(comparison),
         light=list(palette.css(dark=False)),
