@@ -176,7 +176,7 @@ def compare(
     """  # noqa: D301
     from advantage_zoo.compare import compare as run
     from advantage_zoo.progress import bar
-    from advantage_zoo.rollouts import SHIPPED, read, shipped_rollouts
+    from advantage_zoo.rollouts import SHIPPED, column_map, read, shipped_rollouts
     from advantage_zoo.validation import validate
 
     source = file or shipped_rollouts()
@@ -185,7 +185,7 @@ def compare(
     if show is not None and as_json:
         fail("--show and --json: choose one.")
     _check_before_the_work(report, threshold)
-    rollouts, notes = _or_fail(lambda: read(source, _column_map(columns)))
+    rollouts, notes = _or_fail(lambda: read(source, column_map(columns)))
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     if show is not None and show not in rollouts.groups:
@@ -257,17 +257,6 @@ def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
         f"Wrote {len(rollouts)} responses to {len(set(rollouts.groups))} prompts, mean reward {reward:.3f}, to {out}"
     )
     click.echo(f"Next: advantage-zoo compare {out}")
-
-
-def _column_map(given: tuple[str, ...]) -> dict[str, str]:
-    """What --columns says, by the names of a rollout file's columns."""
-    found: dict[str, str] = {}
-    for pair in (pair for words in given for pair in words.split(",") if pair.strip()):
-        name, equals, column = pair.partition("=")
-        if not (equals and name.strip() and column.strip()):
-            fail(f"--columns {pair}: expected NAME=COLUMN, for instance reward=score.")
-        found[name.strip()] = column.strip()
-    return found
 
 
 def _check_before_the_work(report: Path | None, threshold: float) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -318,7 +319,9 @@ def test_what_is_missing_is_named_with_the_way_out(tmp_path):
     )
     assert json.loads(result.stdout)["rollouts"]["responses"] == 1
     assert "expected NAME=COLUMN" in refused(path, "--columns", "prompt")
-    assert "'promt' is none of prompt, text" in refused(path, "--columns", "promt=question")
+    assert "'promt' is no column of a rollout file (did you mean 'prompt'?)" in refused(
+        path, "--columns", "promt=question"
+    )
 
 
 def test_our_own_files_are_read_as_before(tmp_path):
@@ -343,3 +346,25 @@ def test_a_dump_makes_a_report_that_says_what_it_lacks(tmp_path, monkeypatch):
     assert WORDS in text
     assert "SHA-256 of 1.jsonl" in text
     assert "SHA-256 of 2.jsonl" in text
+
+
+# --- files that the frameworks wrote; tests/dumps/README.md tells how
+
+DUMPS = Path(__file__).parent / "dumps"
+
+
+def test_what_verl_wrote():
+    rollouts, notes = read(DUMPS / "verl-0.9.1")
+    assert len(rollouts) == 16
+    assert rollouts.groups == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert rollouts.texts[1] == "4, no 3"
+    assert rollouts.rewards[:4] == [1.0, 1.0, 0.0, 0.0]
+    assert notes == [WORDS]
+
+
+def test_what_trl_wrote():
+    rollouts, notes = read(DUMPS / "trl-1.16.0")
+    assert len(rollouts) == 16
+    assert all(rollouts.groups.count(group) == 4 for group in rollouts.groups)
+    assert len({reward % 1 for reward in rollouts.rewards}) > 3  # shares of digits, and 1 for a long response
+    assert notes == ["The reward is digits + long; --columns reward=... takes another.", WORDS]

@@ -6,7 +6,7 @@ of v1), and TRL 1.16.0, ``GRPOTrainer.log``. OpenRLHF 0.11.2 writes no log of it
 
 import math
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +48,26 @@ class Format:
     group: Callable[[Mapping[str, Any]], Hashable]
 
 
+def column_map(given: Iterable[str]) -> dict[str, str]:
+    """From ``NAME=COLUMN,NAME=COLUMN`` texts.
+
+    Raises:
+        RolloutFileError: One can't be read, or maps a name that no rollout file has.
+    """
+    found: dict[str, str] = {}
+    for pair in (pair for words in given for pair in words.split(",") if pair.strip()):
+        name, equals, column = (part.strip() for part in pair.partition("="))
+        if not (equals and name and column):
+            raise RolloutFileError(f"--columns {pair}: expected NAME=COLUMN, for instance reward=score.")
+        if name not in COLUMNS:
+            raise RolloutFileError(
+                f"--columns {pair}: {name!r} is no column of a rollout file{nearest(name, COLUMNS)}; these are "
+                f"{', '.join(COLUMNS)}."
+            )
+        found[name] = column
+    return found
+
+
 def read(path: str | Path, columns: Mapping[str, str] | None = None) -> tuple[Rollouts, list[str]]:
     """Rollouts from our own files, from the dumps of verl and TRL, and from any table of JSON lines or Parquet.
 
@@ -62,10 +82,7 @@ def read(path: str | Path, columns: Mapping[str, str] | None = None) -> tuple[Ro
     Raises:
         RolloutFileError: There is nothing to compare; the message says what is missing and what to do.
     """
-    path, columns = Path(path), dict(columns or {})
-    for name in columns:
-        if name not in COLUMNS:
-            raise RolloutFileError(f"--columns {name}={columns[name]}: {name!r} is none of {', '.join(COLUMNS)}.")
+    path, columns = Path(path), columns or {}
     if not columns and path.suffix == ".parquet" and path.is_file() and is_rollout_file(path):
         return read_rollouts(path), []
     found = read_rows(path)

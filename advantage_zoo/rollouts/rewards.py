@@ -74,10 +74,10 @@ def trl_reward(
     several = [Reward(columns[:k], [1.0] * k) for k in range(1, len(columns) + 1)]
     fitting = [reward for reward in several if _explains(reward, rows, group)]
     if not fitting:
+        weighted = " + ".join(f"0.5*{column}" for column in columns)
         raise RolloutFileError(
-            f"No sum of {', '.join(columns)} gives the log's advantages, so the rewards have weights, or a prompt stands "
-            "in a step twice; name them, for "
-            f"instance --columns 'reward={' + '.join(f'0.5*{c}' for c in columns)}'."
+            f"No sum of {', '.join(columns)} gives the log's advantages, so the rewards have weights, or a prompt "
+            f"stands in a step twice; name them, for instance --columns 'reward={weighted}'."
         )
     chosen = fitting[-1] if len(fitting) == len(several) else fitting[0]  # all fit where no group's rewards differ
     return chosen, [f"The reward is {chosen}; --columns reward=... takes another."]

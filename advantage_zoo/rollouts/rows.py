@@ -73,9 +73,9 @@ def read_rows(path: Path) -> Rows:
         if file.suffix not in SUFFIXES:
             raise RolloutFileError(f"{file} is called neither {' nor '.join(SUFFIXES)}; rename it to what it is.")
         read(file, found)
-        # A trainer that logs more often than it samples writes the same responses again, under another step.
+        # TRL, where it logs more often than it samples, writes the same responses again, under another step.
         content = [{k: v for k, v in row.items() if k != "step"} for _, row in found.rows[begun:]]
-        if content and repr(content) == repr(previous):
+        if content and "completion" in content[0] and repr(content) == repr(previous):
             del found.rows[begun:]
             found.notes.append(f"{file.name} holds the same responses as the file before it and is left out.")
         previous = content
