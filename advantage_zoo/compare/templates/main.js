@@ -113,6 +113,8 @@ function listen() {
     mark(Number(column.dataset.token), true);
     remember();
   });
+  addEventListener("scroll", placeCard, { passive: true });
+  new ResizeObserver(placeCard).observe(document.body);
   let width = innerWidth;
   addEventListener("resize", () => { if (innerWidth !== width && state.view === "responses") { width = innerWidth; hideCard(); drawTokens(); } });
 }

@@ -111,11 +111,17 @@ function showCard(i, column) {
       element("thead", {}, element("tr", {}, ...["estimator", "advantage", ...heads].map((head) => element("th", { scope: "col" }, head)))),
       element("tbody", {}, ...rows)));
   card.hidden = false;
+  placeCard();
+  column.setAttribute("aria-label", card.innerText.replace(/\s+/g, " "));
+}
+
+function placeCard() { // under its token, or above where there is more room
+  const card = one("card"), column = one("tokens").querySelector(".col.on");
+  if (card.hidden || !column) return;
   const place = column.getBoundingClientRect(), size = card.getBoundingClientRect();
   const under = place.bottom + 8 + size.height < innerHeight || place.top < size.height + 8;
   card.style.top = `${under ? place.bottom + 8 : place.top - size.height - 8}px`;
   card.style.left = `${Math.max(8, Math.min(place.left, innerWidth - size.width - 8))}px`;
-  column.setAttribute("aria-label", card.innerText.replace(/\s+/g, " "));
 }
 
 function hideCard() { one("card").hidden = true; }
