@@ -110,8 +110,8 @@ def test_what_trl_could_not_score_is_left_out_and_counted(tmp_path):
     rollouts, notes = read(path)
     assert rollouts.rewards == [1, 0, 1]
     assert notes[0] == (
-        "1 of 4 rows are left out, and their groups are compared without them; the first: c.parquet, row 1, has the "
-        "reward nan."
+        "1 of 4 rows are left out, and their groups are compared without them; the first: c.parquet, row 1, has no "
+        "finite number in right."
     )
 
 
@@ -201,9 +201,9 @@ def test_scripts_without_spaces_are_cut_into_characters():
 DAMAGED = [
     ('{"input": "q", "output": "cut sho', "is not JSON (Unterminated string"),
     ("[1, 2]", "is a list; expected an object"),
-    ('{"input": "q", "output": "o", "step": 1}', "has the reward nan"),  # of another version
-    ('{"input": "q", "output": "o", "score": NaN, "step": 1}', "has the reward nan"),
-    ('{"input": "q", "output": "o", "score": "high", "step": 1}', "has the reward nan"),
+    ('{"input": "q", "output": "o", "step": 1}', "has no finite number in score"),  # of another version
+    ('{"input": "q", "output": "o", "score": NaN, "step": 1}', "has no finite number in score"),
+    ('{"input": "q", "output": "o", "score": "high", "step": 1}', "has no finite number in score"),
     ('{"input": "q", "score": 1.0, "step": 1}', "has no output"),
     ("\x00\x00\x00", "is not JSON"),
 ]
@@ -216,6 +216,23 @@ def test_good_lines_are_kept_and_bad_ones_counted(tmp_path, line, sentence):
     assert len(rollouts) == 4
     assert re.match(r"1 of 5 rows are left out.*; the first: 1.jsonl, line 5, ", notes[0])
     assert sentence in notes[0]
+
+
+def test_a_first_line_of_another_version_does_not_spoil_the_rest(tmp_path):
+    path = lines(tmp_path / "1.jsonl", [{"prompt": "p", "response": "r"}, *verl()])
+    rollouts, notes = read(path)
+    assert len(rollouts) == 4
+    assert "1.jsonl, line 1, has no output" in notes[0]
+
+
+def test_half_a_character_is_no_trouble(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVANTAGE_ZOO_PLUGINS", "none")
+    path = tmp_path / "1.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in verl(outputs=["\ud83d", "\udc00 x", "y", "z"])))
+    report = tmp_path / "out.html"
+    for more in ((), ("--show", "0")):
+        result = CliRunner().invoke(main, ["compare", str(path), "--report", str(report), *more])
+        assert result.exit_code == 0, result.output
 
 
 def test_a_file_that_was_cut_short_says_so(tmp_path):

@@ -198,7 +198,8 @@ def test_a_long_response_is_cut_and_says_so(written):
     assert f"Of 1 long responses the first {payload.MAX_TOKENS:,} tokens are drawn" in page.words
     assert page.responses.header["lengths"][0] == n
     assert page.responses.header["kept"][0] == payload.MAX_TOKENS
-    assert "no labels of steps" in page.words
+    assert "no labels of such steps, so it can't be told" in page.words
+    assert "no entropies, so it can't be told" in page.words
 
 
 def many(groups, size=2):

@@ -7,7 +7,7 @@ import numpy as np
 
 from advantage_zoo.compare import palette, tables
 from advantage_zoo.compare.comparison import Comparison
-from advantage_zoo.compare.metrics import Matrix, Metrics, Share
+from advantage_zoo.compare.metrics import Matrix, Share
 from advantage_zoo.compare.profiles import Profile, axes, positive_mass, profile
 
 HEIGHT = 28
@@ -58,47 +58,52 @@ class ProfileChart:
 
 
 def failures(comparison: Comparison) -> list[Failure]:
-    """Granularity, polarity and collapse, each with its bars; polarity only where steps are labelled."""
-    all_metrics = [result.metrics for result in comparison.results]
-    first = all_metrics[0]
+    """Granularity, polarity and collapse; without measures where the rollouts can't tell."""
+    return [_granularity(comparison), _polarity(comparison), _collapse(comparison)]
 
-    def share(name: str) -> list[float | None]:
-        return [_share(getattr(metrics, name)) for metrics in all_metrics]
 
-    found = [
-        Failure(
-            "Granularity",
-            "Decisive tokens should weigh more than trivial ones.",
-            [Measure("on pivots", "more is finer", share("high_entropy_share"), first.high_entropy_tokens)],
-        ),
-        Failure(
-            "Polarity",
-            "Right steps of failed responses should not be punished, wrong steps of successful ones not rewarded.",
-            [
-                Measure("right steps punished", "low is good", share("right_steps_punished")),
-                Measure("wrong steps rewarded", "low is good", share("wrong_steps_rewarded")),
-                Measure("blame on wrong steps", "high is good", share("blame_on_wrong_steps"), first.wrong_step_tokens),
-            ],
-        ),
-        Failure(
-            "Collapse",
-            "A prompt whose responses are all right or all wrong should not be sampled for nothing.",
-            [
-                Measure("groups without signal", "low is good", share("groups_without_signal")),
-                Measure("tokens without signal", "low is good", share("tokens_without_signal")),
-            ],
-        ),
+def _granularity(comparison: Comparison) -> Failure:
+    alike = comparison.results[0].metrics.high_entropy_tokens
+    meaning = "Decisive tokens should weigh more than trivial ones. "
+    if alike is None:
+        return Failure("Granularity", meaning + "The rollouts have no entropies, so it can't be told.", [])
+    pivots = Measure("on pivots", "more is finer", _shares(comparison, "high_entropy_share"), alike)
+    return Failure(
+        "Granularity", meaning + "On pivots: share of |A| on the 20 % of tokens with the highest entropy.", [pivots]
+    )
+
+
+def _polarity(comparison: Comparison) -> Failure:
+    first = comparison.results[0].metrics
+    right, wrong = first.right_steps_punished.total, first.wrong_steps_rewarded.total
+    meaning = "Right steps of failed responses should not be punished, wrong steps of successful ones not rewarded. "
+    if not right and not wrong:
+        return Failure("Polarity", meaning + "The rollouts have no labels of such steps, so it can't be told.", [])
+    counts = (
+        f"There are {right:,} and {wrong:,} of them. Punished, rewarded: the step's advantages sum to less, more than "
+        "0. Blame: of the negative advantage in failed responses, the share on wrong steps."
+    )
+    blame = _shares(comparison, "blame_on_wrong_steps")
+    measures = [
+        Measure("right steps punished", "low is good", _shares(comparison, "right_steps_punished")),
+        Measure("wrong steps rewarded", "low is good", _shares(comparison, "wrong_steps_rewarded")),
+        Measure("blame on wrong steps", "high is good", blame, first.wrong_step_tokens),
     ]
-    return [failure for failure in found if any(v is not None for m in failure.measures for v in m.values)]
+    return Failure("Polarity", meaning + counts, measures)
 
 
-def _share(value: Share | float | None) -> float | None:
-    return value.value if isinstance(value, Share) else value
+def _collapse(comparison: Comparison) -> Failure:
+    measures = [
+        Measure("groups without signal", "low is good", _shares(comparison, "groups_without_signal")),
+        Measure("tokens without signal", "low is good", _shares(comparison, "tokens_without_signal")),
+    ]
+    meaning = "A prompt whose responses are all right or all wrong should not be sampled for nothing. "
+    return Failure("Collapse", meaning + "No signal: every advantage is exactly 0.", measures)
 
 
-def labelled(metrics: Metrics) -> bool:
-    """Whether there are steps to judge polarity by."""
-    return bool(metrics.right_steps_punished.total or metrics.wrong_steps_rewarded.total)
+def _shares(comparison: Comparison, name: str) -> list[float | None]:
+    values = [getattr(result.metrics, name) for result in comparison.results]
+    return [value.value if isinstance(value, Share) else value for value in values]
 
 
 def matrices(comparison: Comparison) -> list[tuple[str, str, list[list[Cell]]]]:

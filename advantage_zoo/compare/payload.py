@@ -98,7 +98,8 @@ def _packed(
     rows = [row for group in groups for row in group]
     writer = _Writer(rollouts, rows, max_tokens)
     names = [column.name for column in advantages]
-    opening = names if len(names) <= FEW_LANES else [n for n in ("grpo", "ep_grpo") if n in names] or names[:2]
+    known = [name for name in ("grpo", "ep_grpo") if name in names]
+    opening = names if len(names) <= FEW_LANES else list(dict.fromkeys([*known, *names]))[:2]
     header = {
         "threshold": comparison.threshold,
         "groups": [

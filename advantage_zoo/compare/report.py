@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from advantage_zoo.compare import charts, palette, tables
 from advantage_zoo.compare.choosing import by_reason
 from advantage_zoo.compare.comparison import Comparison, Result
 from advantage_zoo.compare.payload import pack
+from advantage_zoo.rollouts.rows import files_of
 
 SCRIPTS = ("data.js", "groups.js", "tokens.js", "main.js")
 """Of the page, in the order in which they need each other."""
@@ -54,15 +55,11 @@ def render(comparison: Comparison, *, source: Path, command: str) -> str:
         (resources.files("advantage_zoo.compare") / "templates" / name).read_text("utf-8") for name in SCRIPTS
     )
     axes, rows = charts.profile_rows(comparison)
-    first = comparison.results[0]
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
         source=source.name,
         facts=_facts(comparison),
         failures=charts.failures(comparison),
-        labelled=charts.labelled(first.metrics),
-        signal_legend=tables.signal_legend(first),
-        polarity_legend=tables.polarity_legend(first),
         tables=_tables(comparison),
         matrices=charts.matrices(comparison),
         profile_axes=axes,
@@ -71,7 +68,7 @@ def render(comparison: Comparison, *, source: Path, command: str) -> str:
         percent=tables.percent,
         provenance=_provenance(comparison, source, command),
         left_out=by_reason(comparison.left_out),
-        notes=comparison.rollouts.metadata.get("notes", ()),
+        notes=_notes(comparison.rollouts.metadata.get("notes", [])),
         payload=pack(comparison),
         light=list(palette.css(dark=False)),
         dark=list(palette.css(dark=True)),
@@ -82,7 +79,13 @@ def render(comparison: Comparison, *, source: Path, command: str) -> str:
 
 def write_report(comparison: Comparison, path: Path, *, source: Path, command: str) -> None:
     """Write the page to ``path``."""
-    path.write_text(render(comparison, source=source, command=command), encoding="utf-8")
+    page = render(comparison, source=source, command=command)
+    path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no text
+
+
+def _notes(noted: Any) -> list[str]:
+    """What the reader of a dump noted; a file of somebody else's may have anything by that name."""
+    return [str(note) for note in cast("list[Any]", noted)] if isinstance(noted, list) else [str(noted)]
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:
@@ -127,8 +130,7 @@ def _extremes(results: Sequence[Result]) -> Page:
 
 
 def _provenance(comparison: Comparison, source: Path, command: str) -> list[tuple[str, Any]]:
-    files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
-    hashes = [(f"SHA-256 of {path.name}", hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    hashes = [(f"SHA-256 of {path.name}", _sha256(path)) for path in files_of(source)]
     rows: list[tuple[str, Any]] = [
         ("Command", command),
         ("Folder" if source.is_dir() else "File", source.name),
@@ -141,3 +143,8 @@ def _provenance(comparison: Comparison, source: Path, command: str) -> list[tupl
     if comparison.step is not None:
         rows.append(("Step", comparison.step))
     return rows + [(f"Rollouts: {key}", str(value)) for key, value in comparison.rollouts.metadata.items()]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

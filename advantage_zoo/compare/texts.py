@@ -5,6 +5,9 @@ from functools import cache, lru_cache
 
 from rich.cells import cell_len
 
+_KEPT = " \u200c\u200d"
+"""Not printable, but not to be lost: the joiners of Persian, Indic scripts and emoji."""
+
 
 def readable(tokens: Sequence[str], text: str) -> list[str]:
     """The tokens as pieces of ``text``; decoded first if they are a byte-level or SentencePiece vocabulary's.
@@ -30,7 +33,7 @@ def readable(tokens: Sequence[str], text: str) -> list[str]:
 def harmless(token: str) -> str:
     """The token with line ends and tabs made visible, and nothing that is invisible or turns the text around."""
     shown = token.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥")
-    shown = "".join(c if c == " " or c.isprintable() else "�" for c in shown)
+    shown = "".join(c if c in _KEPT or c.isprintable() else "�" for c in shown)
     return shown if cell_len(shown) else "∅"
 
 

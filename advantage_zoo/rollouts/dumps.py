@@ -6,6 +6,7 @@ of v1), and TRL 1.16.0, ``GRPOTrainer.log``. OpenRLHF 0.11.2 writes no log of it
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,20 +116,22 @@ class _Reader:
 
     def __init__(self, path: Path, found: Rows, columns: Mapping[str, str]) -> None:
         self.path, self.found, self.notes = path, found, list(found.notes)
-        first = found.rows[0][1]
-        self.format = recognise(first)
+        # Of several versions the commonest; what the others lack is counted row by row.
+        formats = [recognise(row) for _, row in found.rows]
+        common = Counter(one.name for one in formats).most_common(1)[0][0]
+        self.format = next(one for one in formats if one.name == common)
         self.names = {name: name for name in COLUMNS} | dict(self.format.columns) | dict(columns)
         if self.format.name == "TRL" and "reward" not in columns:
             self.reward, said = trl_reward([row for _, row in found.rows], self._key)
             self.notes += said
         else:
             self.reward = Reward.parsed(self.names["reward"])
-        here = set(first)
+        here = list(dict.fromkeys(key for _, row in found.rows for key in row))
         for name in (*columns, *NEEDED):
             wanted = self.reward.columns if name == "reward" else [self.names[name]]
             for column in wanted:
                 if column not in here:
-                    self._refuse_column(name, column, list(first))
+                    self._refuse_column(name, column, here)
 
     def _refuse_column(self, name: str, column: str, here: list[str]) -> None:
         raise RolloutFileError(
@@ -197,7 +200,7 @@ class _Reader:
         row: dict[str, Any] = {"prompt": prompt_text(given["prompt"]), "group": self._key(raw)}
         row["reward"] = self.reward.of(raw)
         if not math.isfinite(row["reward"]):
-            raise RowError(f"has the reward {row['reward']}")
+            raise RowError(f"has no finite number in {self.reward}")
         row["text"], words, mask = pieces(given["text"])
         row["words"] = given["tokens"] is None
         row["tokens"] = words if row["words"] else _texts(given["tokens"])

@@ -241,6 +241,13 @@ def test_axe_finds_nothing_to_mend(show, shipped, view, scheme):
     assert results.violations_count == 0, results.generate_report()
 
 
+def test_axe_finds_what_is_to_mend(show, shipped):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = show(shipped[0])
+    page.evaluate("document.querySelector('[for=query]').remove(); one('heading').style.color = '#ddd'")
+    assert {found["id"] for found in axe.Axe().run(page).response["violations"]} == {"color-contrast", "label"}
+
+
 def test_light_and_dark_follow_the_browser(show, shipped):
     pages = [show(shipped[0], color_scheme=scheme) for scheme in ("light", "dark")]
     backs = [page.evaluate("getComputedStyle(document.body).backgroundColor") for page in pages]

@@ -22,6 +22,7 @@ function element(name, attributes = {}, ...children) {
   made.append(...children.filter((child) => child !== null)); // strings become text, never markup
   return made;
 }
+function counted(n, word) { return `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`; }
 function one(id) { return document.getElementById(id); }
 
 function hit(r) { return state.query !== "" && rollouts.wording(r).includes(state.query.toLowerCase()); }
@@ -51,7 +52,7 @@ function drawGroups() {
       fact ? element("span", { class: "fact" }, fact(group)) : null);
   }));
   const all = rollouts.groups.length;
-  one("found").textContent = state.query ? `${listed.length} of ${all} groups` : `${all} groups`;
+  one("found").textContent = state.query ? `${listed.length} of ${all} groups` : counted(all, "group");
   one("pair").hidden = state.sort !== "disagreement";
 }
 
@@ -67,12 +68,12 @@ function markGroup(scroll) {
 
 function drawSiblings() {
   const group = rollouts.groups[rollouts.groupOf[state.response]];
-  one("heading").textContent = `Group ${group.id}, row ${rollouts.rows[state.response]}: reward ${round(rollouts.rewards[state.response])}, ${rollouts.lengths[state.response].toLocaleString("en")} tokens`;
+  one("heading").textContent = `Group ${group.id}, row ${rollouts.rows[state.response]}: reward ${round(rollouts.rewards[state.response])}, ${counted(rollouts.lengths[state.response], "token")}`;
   one("prompt").textContent = group.prompt || "(empty prompt)";
   one("siblings").replaceChildren(...Array.from({ length: group.size }, (_, k) => {
     const r = group.first + k, good = rollouts.successful(r);
     return element("button", { type: "button", "data-response": r, "aria-pressed": r === state.response, class: hit(r) ? "hit" : null,
-      title: `row ${rollouts.rows[r]}, ${rollouts.lengths[r]} tokens, ${good ? "successful" : "failed"}` },
+      title: `row ${rollouts.rows[r]}, ${counted(rollouts.lengths[r], "token")}, ${good ? "successful" : "failed"}` },
       `${good ? "✓" : "✗"} ${round(rollouts.rewards[r])}`);
   }));
 }

@@ -17,10 +17,10 @@ function lines(start, end, width, measure) {
   const ranges = [];
   let from = start, used = 0;
   for (let i = start; i < end; i++) {
-    const wide = Math.max(measure(rollouts.text(i)), 5) + 3;
-    if (i > from && used + wide > width) { ranges.push([from, i]); from = i; used = 0; }
+    const text = rollouts.text(i), wide = Math.max(measure(text), 5) + 3, ends = text.endsWith("⏎");
+    if (i > from && (used + wide > width || (text.startsWith("⏎") && !ends))) { ranges.push([from, i]); from = i; used = 0; }
     used += wide;
-    if (rollouts.text(i).endsWith("⏎")) { ranges.push([from, i + 1]); from = i + 1; used = 0; }
+    if (ends) { ranges.push([from, i + 1]); from = i + 1; used = 0; }
   }
   if (from < end) ranges.push([from, end]);
   return ranges;
