@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from report_page import Page
 
 import advantage_zoo as az
 from advantage_zoo.cli import main
-from advantage_zoo.compare import compare, palette, payload
+from advantage_zoo.compare import ComparisonError, compare, palette, payload
 from advantage_zoo.compare.profiles import axes, positive_mass, profile
 from advantage_zoo.compare.report import render
 from advantage_zoo.compare.texts import harmless, readable
@@ -96,6 +97,33 @@ def test_the_parts_of_ep_grpo_are_there_and_sum_up(source):
         assert parts["bucket"][row].round(3).tolist() == sorted(parts["bucket"][row].round(3))  # progress never falls
         assert parts["bucket"][row][-1] == pytest.approx(2)
         assert (parts["gate"][row] > 0).all()
+
+
+@dataclass(frozen=True)
+class Told(az.estimators.GRPO):
+    name = "told"
+    told: str = az.param("fine", doc="What it says.")
+
+    def explain(self, batch):
+        ones = batch.xp.ones_like(batch.rewards)
+        return {
+            "fine": {"rows": ones * 2, "tokens": batch.to_tokens(ones) * 3},
+            "nan": {"x": ones * float("nan")},
+            "short": {"x": ones[:2]},
+        }[self.told]
+
+
+def test_what_a_plugin_explains_is_shown(source):
+    page, _ = page_of("grpo", Told(), source=source)
+    rows, tokens = page.responses.lane("told")["parts"]
+    assert (rows["name"], rows["rows"]) == ("rows", [2.0] * 9)
+    assert (tokens["name"], tokens["rows"]) == ("tokens", [3.0] * 9)
+
+
+@pytest.mark.parametrize("told", ["nan", "short", "nothing of the kind"])
+def test_what_a_plugin_explains_wrongly_is_refused_by_name(source, told):
+    with pytest.raises(ComparisonError, match=r"told.explain failed \((ValueError|KeyError): "):
+        page_of(Told(told=told), source=source)
 
 
 def test_only_zero_is_zero(source):

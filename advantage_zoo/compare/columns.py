@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advantage_zoo.batch import RolloutBatch
-from advantage_zoo.compare.comparison import Comparison, Result
+from advantage_zoo.compare.comparison import Comparison, ComparisonError, Result
 from advantage_zoo.flat import FlatBatch
 
 
@@ -55,15 +55,26 @@ def lanes(comparison: Comparison, batch: RolloutBatch) -> list[Column]:
 
 def _parts(result: Result, batch: RolloutBatch, step: int | None) -> list[Column]:
     estimator = result.estimator.at(step)
-    explained = estimator.explain(FlatBatch(batch, estimator.needs, estimator.uses))
-    return [_column(name, x, batch) for name, x in explained.items()]
+    try:
+        explained = estimator.explain(FlatBatch(batch, estimator.needs, estimator.uses))
+        return [_finite(_column(name, x, batch)) for name, x in explained.items()]
+    except Exception as error:  # a plugin may raise anything
+        raise ComparisonError(f"{result.key}.explain failed ({type(error).__name__}: {error})") from error
+
+
+def _finite(column: Column) -> Column:
+    if not np.isfinite(column.values).all():
+        raise ValueError(f"{column.name} is not finite everywhere")
+    return column
 
 
 def _column(name: str, x: Any, batch: RolloutBatch) -> Column:
     """``x`` is (B, T), flat, or (B,)."""
     values = np.asarray(x, dtype=np.float64)
-    shape = np.asarray(batch.response_mask).shape
-    return Column(name, _spared(values.reshape(shape), batch) if values.size == shape[0] * shape[1] else values)
+    rows, width = np.asarray(batch.response_mask).shape
+    if values.shape == (rows,):
+        return Column(name, values)
+    return Column(name, _spared(values.reshape(rows, width), batch))
 
 
 def _spared(values: NDArray[np.float64], batch: RolloutBatch) -> NDArray[np.float64]:
