@@ -187,6 +187,8 @@ def test_groups_may_be_named_by_anything_and_are_the_prompts_otherwise(tmp_path)
     path = lines(tmp_path / "f.jsonl", rows)
     assert read(path)[0].groups == [0, 0, 1]
     assert read(path, {"group": "uid"})[0].groups == [0, 1, 0]
+    stepped = lines(tmp_path / "g.jsonl", [row | {"step": i} for i, row in enumerate(rows)])
+    assert read(stepped, {"group": "uid"})[0].groups == [0, 1, 2]
 
 
 @pytest.mark.parametrize("text", ["a  b\n c ", "答案是 42。好", "", "  ", "שלום עולם"])

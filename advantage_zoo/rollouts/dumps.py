@@ -141,7 +141,7 @@ class _Reader:
 
     def _key(self, row: Mapping[str, Any]) -> Hashable:
         named = row.get(self.names["group"])
-        return self.format.group(row) if named is None else repr(named)
+        return self.format.group(row) if named is None else (row.get("step"), repr(named))
 
     def rollouts(self) -> tuple[Rollouts, list[str]]:
         """The rows that can be used."""
