@@ -31,7 +31,7 @@ UNKNOWN_ID = -1
 
 WORDS = (
     "There are no tokens: words stand for them. What an estimator gives a response does not change, unless it minds "
-    "length; shares of tokens are shares of words."
+    "length or takes statistics over all tokens; shares of tokens are shares of words."
 )
 _VERL_KEY = re.compile(r"(.+)_(\d+)_(\d+)")
 
