@@ -82,6 +82,7 @@ POINTS = (
 )
 """Every place that the adapter touches. Modules that a release does not have are never imported, and never bound."""
 
+_MARK = "advantage_zoo"
 MODULES = frozenset(point.module for point in POINTS)
 problems: dict[Point, str] = {}
 """Points that could not be bound, and why: a run with an estimator of ours stops with these."""
@@ -92,13 +93,18 @@ def _around(original: Any, ours: Any) -> Any:
     def bound(*args: Any, **kwargs: Any) -> Any:
         return ours(original, *args, **kwargs)
 
-    bound.advantage_zoo = True  # pyright: ignore[reportFunctionMemberAccess]
-    return bound
+    return mark(bound)
+
+
+def mark(function: Any) -> Any:
+    """The function, marked as ours."""
+    setattr(function, _MARK, True)
+    return function
 
 
 def is_bound(value: Any) -> bool:
     """Whether a function of verl has been wrapped, or is one of ours."""
-    return getattr(value, "advantage_zoo", False)
+    return getattr(value, _MARK, False)
 
 
 def bind_module(module: ModuleType) -> None:

@@ -44,6 +44,7 @@ def check(config: Any) -> None:
 
 
 def _missing(estimator: Any, config: Any) -> Iterator[str]:
+    from advantage_zoo.adapting import needs_groups
     from advantage_zoo_verl.inputs import SETTINGS, lacking
 
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
@@ -61,7 +62,7 @@ def _missing(estimator: Any, config: Any) -> Iterator[str]:
     yield from (lacking(estimator, name) for name in sorted(estimator.needs & set(SETTINGS)) if not there[name])
     if legacy and bypass and (estimator.scheduled() or block_of(config.algorithm, "zoo")):
         yield "The legacy trainer does not tell its step in bypass mode; set trainer.use_v1=True."
-    if rollout.n == 1 and _needs_groups(estimator, len(config.algorithm.get("gdpo_reward_keys") or [0])):
+    if rollout.n == 1 and needs_groups(estimator, components=len(config.algorithm.get("gdpo_reward_keys") or [0])):
         yield (
             f"actor_rollout_ref.rollout.n is 1, and {estimator.name} compares the responses to a prompt with each "
             "other; set it to 2 or more (8 is usual)."
@@ -94,35 +95,3 @@ def _lost(name: str, estimator: Any, config: Any) -> Iterator[str]:
             yield f"algorithm.{key} is not read where the estimator is spelled out; write {key}(key=value) in it."
         elif key not in others and difflib.get_close_matches(key, [name], cutoff=0.75):
             yield f"algorithm.{key} is no setting of verl's and no estimator; did you mean algorithm.{name}?"
-
-
-def _needs_groups(estimator: Any, components: int) -> bool:
-    """Whether responses that are alone in their groups get the same, whichever of them is rewarded.
-
-    The policy is its own reference here, as at the first step.
-    """
-    import numpy as np
-
-    import advantage_zoo as az
-    from advantage_zoo.batch import OPTIONAL_FIELDS, TOKEN_FIELDS
-
-    def values(rewards: list[float], groups: list[int]) -> Any:
-        outcome, shape = np.array(rewards), (len(rewards), 2)
-        made: dict[str, Any] = {name: np.full(shape, -1.0) for name in (*TOKEN_FIELDS, *estimator.needs)}
-        made |= {"entropies": np.ones(shape), "token_rewards": outcome[:, None] * [0.0, 1.0]}
-        made |= {"reward_components": outcome[:, None] * np.ones(components), "baseline_rewards": 0 * outcome}
-        extras = {name: made.pop(name) for name in list(made) if name not in OPTIONAL_FIELDS}
-        mask = np.ones(shape, dtype=bool)
-        batch = az.RolloutBatch(rewards=outcome, response_mask=mask, group_ids=np.array(groups), extras=extras, **made)
-        return az.compute_advantages(batch, estimator, step=0).values
-
-    pairs, alone = [0, 0, 1, 1], [0, 1, 2, 3]
-    try:
-        if np.array_equal(values([1, 0, 1, 0], pairs), values([0, 1, 1, 0], pairs)):
-            return False  # it does not look at rewards at all
-    except Exception:
-        return False  # a field of a plugin's own, of which we know too little
-    try:
-        return np.array_equal(values([1, 0, 1, 0], alone), values([0, 1, 1, 0], alone))
-    except ValueError:
-        return True  # singleton="raise"

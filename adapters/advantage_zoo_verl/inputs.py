@@ -29,7 +29,7 @@ SETTINGS = {
     "rollout_logprobs": "actor_rollout_ref.rollout.calculate_log_probs=True",
     "sum_pi_squared": "trainer.use_v1=False and actor_rollout_ref.actor.calculate_sum_pi_squared=True, for the default "
     "trainer does not compute it",
-    "reward_components": "algorithm.gdpo_reward_keys to the names of the rewards in what your reward function returns",
+    "reward_components": "+algorithm.gdpo_reward_keys to the names of the rewards in what your reward function returns",
     "baseline_rewards": "algorithm.adv_estimator=remax, for verl samples greedy baselines for its own estimator only",
 }
 """What to set where a field is missing."""

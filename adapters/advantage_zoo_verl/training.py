@@ -12,7 +12,7 @@ import torch
 
 import advantage_zoo as az
 from advantage_zoo.adapting import describe, scalars
-from advantage_zoo_verl.binding import refuse_if_unbound
+from advantage_zoo_verl.binding import mark, refuse_if_unbound
 from advantage_zoo_verl.inputs import COLUMNS, Source, rollout_batch
 from advantage_zoo_verl.settings import RENAMED, block_of, is_ours, resolve
 
@@ -61,7 +61,7 @@ def compute_old_log_prob_v0(original: Callable[..., Any], trainer: Any, *args: A
         _source.set(Source(trainer=trainer))
         batch = (result[0] if isinstance(result, tuple) else result).batch
         estimator = resolve(algorithm.adv_estimator, algorithm)
-        if "entropies" in estimator.needs | estimator.uses:
+        if "entropies" in estimator.needs | estimator.uses or block_of(algorithm, "zoo"):
             batch[COLUMNS["entropies"]] = batch["entropys"]
     return result
 
@@ -79,7 +79,7 @@ def compute_data_metrics(original: Callable[..., Any], batch: Any, *args: Any, *
     """Metrics of a step, for which verl reads the device anyway, and ours in one more transfer."""
     metrics = original(batch, *args, **kwargs)
     if _metrics:
-        metrics |= dict(zip(_metrics, torch.stack(list(_metrics.values())).tolist(), strict=True))
+        metrics |= dict(zip(_metrics, torch.stack([x.float() for x in _metrics.values()]).tolist(), strict=True))
     if _seconds:
         metrics["timing_s/advantage_zoo"] = sum(_seconds)
     _metrics.clear()
@@ -110,8 +110,7 @@ def _function(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
             dump(batch, source, folder)
         return values, returns
 
-    advantages_and_returns.advantage_zoo = True  # pyright: ignore[reportFunctionMemberAccess]
-    return advantages_and_returns
+    return mark(advantages_and_returns)
 
 
 def _announce(name: str, estimator: az.Estimator, batch: az.RolloutBatch) -> None:
