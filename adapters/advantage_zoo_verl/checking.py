@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from advantage_zoo_verl.binding import refuse_if_unbound
+from advantage_zoo_verl.points import BINDING
 from advantage_zoo_verl.settings import block_of, is_ours, resolve
 
 
@@ -30,8 +30,16 @@ def check(config: Any) -> None:
     """
     name = config.algorithm.adv_estimator
     if not is_ours(name):
+        from verl.trainer.ppo.core_algos import AdvantageEstimator
+
+        unread = {name, "zoo"} & set(config.algorithm) if name in list(AdvantageEstimator) else ()
+        for key in sorted(unread):
+            raise ValueError(
+                f"algorithm.{key} is not read, as algorithm.adv_estimator={name} is verl's own estimator; take it out, "
+                f"or ask for ours with parentheses, algorithm.adv_estimator='{name}()'."
+            )
         return
-    refuse_if_unbound()
+    BINDING.refuse_if_unbound()
     try:
         estimator = resolve(name, config.algorithm)
     except LookupError:

@@ -85,7 +85,7 @@ class Source:
         if self.rows is None:
             columns = self.columns(keys)
         else:  # the default trainer keeps them a dictionary a row
-            infos = [row["reward_extra_info"] for row in self.columns(["extra_fields"])["extra_fields"].tolist()]
+            infos = [row["reward_extra_info"] for row in self.columns(["extra_fields"])["extra_fields"]]
             columns = {key: [info[key] for info in infos] for key in keys if all(key in info for info in infos)}
         lost = [key for key in keys if key not in columns]
         if lost:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from advantage_zoo_verl.binding import is_bound
+import advantage_zoo.binding as binding
 
 RENAMED = {"zoo_grpo": "grpo", "zoo_gae": "gae"}
 """Ours of names for which verl never asks its registry (ray_trainer.py:218 and 235)."""
@@ -19,7 +19,7 @@ def is_ours(name_or_enum: Any) -> bool:
 
     name = getattr(name_or_enum, "value", name_or_enum)
     function = core_algos.ADV_ESTIMATOR_REGISTRY.get(name)
-    return function is None or is_bound(function)
+    return function is None or binding.is_ours(function)
 
 
 def block_of(algorithm: Any, name: str) -> dict[str, Any]:

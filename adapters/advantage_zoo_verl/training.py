@@ -12,8 +12,9 @@ import torch
 
 import advantage_zoo as az
 from advantage_zoo.adapting import describe, scalars
-from advantage_zoo_verl.binding import mark, refuse_if_unbound
+from advantage_zoo.binding import mark
 from advantage_zoo_verl.inputs import COLUMNS, Source, rollout_batch
+from advantage_zoo_verl.points import BINDING
 from advantage_zoo_verl.settings import RENAMED, block_of, is_ours, resolve
 
 _source: ContextVar[Source] = ContextVar("source", default=Source())  # noqa: B039 - it is frozen
@@ -37,24 +38,14 @@ def register(registry: dict[str, Any]) -> None:
         registry.setdefault(name, _function(name))
 
 
-def get_adv_estimator_fn(original: Callable[..., Any], name_or_enum: Any) -> Any:
-    """Look a name up; what verl's registry does not name may be a pipeline, or any other spelling of the zoo."""
-    from verl.trainer.ppo import core_algos
-
-    if is_ours(name_or_enum) and name_or_enum not in core_algos.ADV_ESTIMATOR_REGISTRY:
-        resolve(name_or_enum, {})  # raises, and says what there is
-        core_algos.ADV_ESTIMATOR_REGISTRY[name_or_enum] = _function(name_or_enum)
-    return original(name_or_enum)
-
-
-def compute_advantage_v1(original: Callable[..., Any], trainer: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+def know_rows(original: Callable[..., Any], trainer: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
     """The default trainer's step: which rows of the TransferQueue it is about."""
     with _knowing(trainer=trainer, rows=batch):
         return original(trainer, batch, *args, **kwargs)
 
 
-def compute_old_log_prob_v0(original: Callable[..., Any], trainer: Any, *args: Any, **kwargs: Any) -> Any:
-    """The legacy trainer's forward pass: its entropies are kept for the estimator that needs them."""
+def keep_entropies(original: Callable[..., Any], trainer: Any, *args: Any, **kwargs: Any) -> Any:
+    """The legacy trainer's forward pass, whose entropies it drops: they stay with their rows."""
     result = original(trainer, *args, **kwargs)
     algorithm = trainer.config.algorithm
     if is_ours(algorithm.adv_estimator):
@@ -66,10 +57,15 @@ def compute_old_log_prob_v0(original: Callable[..., Any], trainer: Any, *args: A
     return result
 
 
-def compute_advantage(original: Callable[..., Any], data: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call verl's function with its batch at hand for our estimator."""
+def compute_advantage(original: Callable[..., Any], data: Any, adv_estimator: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call verl's function with its batch at hand for our estimator, whose name may be any spelling."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as REGISTRY
+
+    if is_ours(adv_estimator) and adv_estimator not in REGISTRY:
+        resolve(adv_estimator, {})  # raises, and says what there is
+        REGISTRY[adv_estimator] = _function(adv_estimator)
     with _knowing(data=data):
-        result = original(data, *args, **kwargs)
+        result = original(data, adv_estimator, *args, **kwargs)
     if COLUMNS["entropies"] in result.batch.keys():  # noqa: SIM118 - of a TensorDict, `in` asks for values
         result.batch.pop(COLUMNS["entropies"])
     return result
@@ -93,7 +89,7 @@ def _function(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     def advantages_and_returns(
         token_level_rewards: torch.Tensor, response_mask: torch.Tensor, config: Any = None, index: Any = None, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        refuse_if_unbound()
+        BINDING.refuse_if_unbound()
         start = perf_counter()
         source = replace(_source.get(), algorithm={} if config is None else config)
         estimator = resolve(name, source.algorithm)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import advantage_zoo as az
+from advantage_zoo.binding import Point, is_ours
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("verl")
@@ -31,8 +32,9 @@ with warnings.catch_warnings():  # of verl's own imports
     if DEFAULT_TRAINER:
         from verl.trainer.ppo.v1 import trainer_base
 
-    from advantage_zoo_verl import binding, checking, doctor, training
+    from advantage_zoo_verl import checking, training
     from advantage_zoo_verl.inputs import Source, rollout_batch
+    from advantage_zoo_verl.points import BINDING
 
 KL_LOSS = ("actor_rollout_ref.actor.use_kl_loss=True", "actor_rollout_ref.actor.kl_loss_coef=0.0")
 MICRO = tuple(
@@ -143,7 +145,7 @@ def test_verl_computes_what_the_zoo_computes(name, dtype):
 
 def test_every_name_that_verl_does_not_have_is_registered_and_no_other():
     theirs = {member.value for member in core_algos.AdvantageEstimator}
-    ours = {name for name, function in core_algos.ADV_ESTIMATOR_REGISTRY.items() if binding.is_bound(function)}
+    ours = {name for name, function in core_algos.ADV_ESTIMATOR_REGISTRY.items() if is_ours(function)}
     spelled = {name for name in ours if set(name) & set("|( ")}
     assert ours - spelled == ({*az.names(), *az.presets()} - theirs) | {"zoo_grpo", "zoo_gae"}
     for name in theirs & set(core_algos.ADV_ESTIMATOR_REGISTRY):
@@ -512,37 +514,38 @@ def test_a_schedule_follows_the_trainers_step(monkeypatch):
             torch.testing.assert_close(values, expected[row, : len(values)], atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("point", binding.POINTS, ids=str)
+@pytest.mark.parametrize("point", BINDING.points, ids=str)
 def test_every_point_is_where_it_was_and_bound(point):
     """Fails loudly when verl moves one; doctor says the same to users."""
-    if "v1" in point.module and not DEFAULT_TRAINER:
-        pytest.skip("the default trainer came with verl 0.9")
-    finding = doctor._bound(point)
-    assert finding.ok, finding
-    assert finding.detail == "as expected, and bound"
+    (finding,) = (finding for finding in BINDING.findings() if finding.what == str(point))
+    legacy_only = "v1" in point.module and not DEFAULT_TRAINER
+    assert (finding.ok, finding.detail) == (True, "not in this release" if legacy_only else "as expected, and bound")
 
 
 def test_a_point_that_moves_is_logged_and_stops_the_run(monkeypatch, caplog):
-    moved = binding.Point("verl.trainer.ppo.ray_trainer", "RayPPOTrainer.gone", (), "training:compute_advantage")
-    other = binding.Point("verl.trainer.ppo.ray_trainer", "compute_advantage", ("sums",), "training:compute_advantage")
-    monkeypatch.setattr(binding, "POINTS", (moved, other))
-    monkeypatch.setattr(binding, "problems", {})
+    """Those who do not use the zoo are left alone."""
+    gone = Point("verl.trainer.ppo.ray_trainer", "RayPPOTrainer.gone", "", "advantage_zoo_verl.training:know_rows")
+    other = Point("verl.trainer.ppo.metric_utils", "compute_data_metrics", "sums", gone.ours)
+    moved = replace(BINDING, points=(gone, other), problems={})
     with caplog.at_level(logging.ERROR):
-        binding.bind_module(ray_trainer)
+        moved.bind_module(ray_trainer)
+        moved.bind_module(sys.modules[other.module])
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
-    message = rf"does not fit verl {verl.__version__}: .*RayPPOTrainer.gone could not be bound.*takes no sums"
+    for module in (checking, training):
+        monkeypatch.setattr(module, "BINDING", moved)
+    message = rf"does not fit verl {verl.__version__}: .*RayPPOTrainer.gone could not be bound.*it takes no sums"
     with pytest.raises(RuntimeError, match=message):
         checked("ep_grpo", *KL_LOSS)
     with pytest.raises(RuntimeError, match=message):
         ray_trainer.compute_advantage(proto(columns(np.random.default_rng(0))), "dapo", config=algorithm())
-    checked("grpo")  # those who do not use the zoo are left alone
-    assert not doctor._bound(moved).ok
+    checked("grpo")
+    assert not any(finding.ok for finding in moved.findings())
 
 
 def test_binding_twice_changes_nothing():
     before = ray_trainer.compute_advantage, list(sys.meta_path)
-    binding.bind()
-    binding.bind_module(ray_trainer)
+    BINDING.bind()
+    BINDING.bind_module(ray_trainer)
     assert (ray_trainer.compute_advantage, sys.meta_path) == before
 
 
@@ -551,10 +554,14 @@ def run_python(code, **env):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
 
 
-def test_importing_verl_imports_nothing_of_the_zoos_core():
-    done = run_python("import sys, verl; print('advantage_zoo_verl' in sys.modules, 'advantage_zoo' in sys.modules)")
-    found = "True False" if DEFAULT_TRAINER else "False False"
-    assert done.stdout.split("\n")[-2] == found, done.stderr
+@pytest.mark.skipif(not DEFAULT_TRAINER, reason="verl looks for entry points since 0.9")
+def test_importing_verl_makes_no_registry_and_imports_nothing_that_trains():
+    modules = ("advantage_zoo_verl.points", "advantage_zoo_verl.training", "verl.trainer.ppo.core_algos")
+    done = run_python(
+        f"import sys, verl; print([name in sys.modules for name in {modules}]); "
+        "from advantage_zoo import registry; print(registry._loaded)"
+    )
+    assert done.stdout.split("\n")[-3:-1] == ["[True, False, False]", "{}"], done.stderr
 
 
 @pytest.mark.parametrize("loading", ["entry point", "environment"])
@@ -563,7 +570,7 @@ def test_an_adapter_that_does_not_load_stops_verl_with_our_message(loading):
         pytest.skip("verl looks for entry points since 0.9")
     env = {} if loading == "entry point" else {"VERL_USE_EXTERNAL_MODULES": "advantage_zoo_verl"}
     done = run_python(
-        "import sys; sys.modules['advantage_zoo_verl.binding'] = None; import verl; print('went on')", **env
+        "import sys; sys.modules['advantage_zoo_verl.points'] = None; import verl; print('went on')", **env
     )
     assert done.returncode == 1
     assert "went on" not in done.stdout

@@ -32,21 +32,16 @@ def on_gloo(backend=None, *args, _original=torch.distributed.init_process_group,
     return _original("cpu:gloo" if backend == "cpu:gloo,cpu:gloo" else backend, *args, **kwargs)
 
 
-def recorded(
-    old_log_prob,
-    log_prob,
-    advantages,
-    response_mask,
-    *args,
-    _original=core_algos.get_policy_loss_fn("vanilla"),
-    **kwargs,
-):
+vanilla = core_algos.get_policy_loss_fn("vanilla")
+
+
+def recorded(old_log_prob, log_prob, advantages, response_mask, *args, **kwargs):
     number = next(losses)
     if str(number) == os.environ.get("VERL_CPU_KILL"):
         os.kill(os.getpid(), signal.SIGKILL)
     seen = {"old_log_prob": old_log_prob, "advantages": advantages, "response_mask": response_mask}
     torch.save({name: x.detach().float() for name, x in seen.items()}, records / f"loss_{number:03d}.pt")
-    return _original(old_log_prob, log_prob, advantages, response_mask, *args, **kwargs)
+    return vanilla(old_log_prob, log_prob, advantages, response_mask, *args, **kwargs)
 
 
 torch.distributed.init_process_group = on_gloo

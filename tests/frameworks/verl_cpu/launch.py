@@ -46,7 +46,7 @@ class Run:
     def metrics(self):
         """One dictionary a step, as the console's logger printed them."""
         lines = [line.partition("step:")[2] for line in self.output.splitlines() if " - training/global_step:" in line]
-        return [{name: value for name, value in METRIC.findall(line)} for line in lines]
+        return [dict(METRIC.findall(line)) for line in lines]
 
     @property
     def losses(self):
@@ -110,19 +110,22 @@ def make_inputs(folder):
     )
 
 
+def dumping(folder):
+    return f"+algorithm.zoo.dump_rollouts={folder}/rollouts"
+
+
 def command(inputs, folder, *overrides):
     paths = [
         f"data.train_files={inputs}/train.parquet",
         f"data.val_files={inputs}/train.parquet",
         f"actor_rollout_ref.model.path={inputs}/model",
         f"reward.custom_reward_function.path={inputs}/reward.py",
-        f"+algorithm.zoo.dump_rollouts={folder}/rollouts",
         f"hydra.run.dir={folder}/hydra",
     ]
     return [sys.executable, "-m", "verl.trainer.main_ppo", *STOCK.split(), *paths, *overrides]
 
 
-def train(inputs, folder, *overrides, timeout=240, **env):
+def train(inputs, folder, *overrides, timeout=500, **env):
     """Run the stock command to its end."""
     (folder / "records").mkdir()
     ours = {

@@ -14,15 +14,10 @@ def nothing(*_, **__):
 
 device = types.ModuleType("verl_cpu_device")
 vars(device).update({name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")})
-vars(device).update(
-    {name: nothing for name in ("empty_cache", "ipc_collect", "synchronize", "set_device", "reset_peak_memory_stats")}
-)
-vars(device).update(
-    {
-        name: lambda *_: 0
-        for name in ("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved")
-    }
-)
+for name in ("empty_cache", "ipc_collect", "synchronize", "set_device", "reset_peak_memory_stats"):
+    setattr(device, name, nothing)
+for name in ("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved"):
+    setattr(device, name, lambda *_: 0)
 device.is_available = lambda: True
 device.current_device = lambda: torch.device("cpu")
 device.device_count = lambda: 1
@@ -32,26 +27,34 @@ device.set_rng_state = lambda state, *_: torch.set_rng_state(state)
 device.get_device_name = lambda *_: "cpu"
 
 
+def always(value):
+    return lambda *_, **__: value
+
+
 @PlatformRegistry.register(platform="cpu")
 class CPU(PlatformBase):
     device_name = "cpu"
     vendor_name = "cpu"
     device_module = device
 
-    is_available = lambda self: True  # noqa: E731
-    is_platform_available = lambda self, use_smi_check=False: False  # noqa: E731
-    current_device = lambda self: torch.device("cpu")  # noqa: E731
-    device_count = lambda self: 1  # noqa: E731
-    get_device_capability = lambda self, device_index=0: (None, None)  # noqa: E731
-    communication_backend_name = lambda self: "gloo"  # noqa: E731
-    visible_devices_envvar = lambda self: "CUDA_VISIBLE_DEVICES"  # noqa: E731
-    ray_resource_name = lambda self: "GPU"  # noqa: E731
-    ray_noset_envvars = lambda self: []  # noqa: E731
-    is_ipc_supported = lambda self: False  # noqa: E731
-    nvtx_range = lambda self, msg: contextlib.nullcontext()  # noqa: E731
-    manual_seed = manual_seed_all = lambda self, seed: torch.manual_seed(seed) and None  # noqa: E731
+    is_available = always(True)
+    is_platform_available = always(False)
+    current_device = always(torch.device("cpu"))
+    device_count = always(1)
+    get_device_capability = always((None, None))
+    communication_backend_name = always("gloo")
+    visible_devices_envvar = always("CUDA_VISIBLE_DEVICES")
+    ray_resource_name = always("GPU")
+    ray_noset_envvars = always([])
+    is_ipc_supported = always(False)
+    nvtx_range = always(contextlib.nullcontext())
     set_device = synchronize = set_allocator_settings = empty_cache = nothing
     profiler_start = profiler_stop = cudart = nothing
+
+    def manual_seed(self, seed):
+        torch.manual_seed(seed)
+
+    manual_seed_all = manual_seed
 
 
 def register_rollout():
