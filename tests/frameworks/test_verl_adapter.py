@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ DEFAULT_TRAINER = tuple(map(int, version("verl").split(".")[:2])) >= (0, 9)
 with warnings.catch_warnings():  # of verl's own imports
     warnings.simplefilter("ignore")
     import verl
-    from hydra import compose, initialize_config_module
+    from hydra import compose, initialize_config_dir, initialize_config_module
     from omegaconf import OmegaConf
     from verl import DataProto
     from verl.trainer.ppo import core_algos, ray_trainer
@@ -514,6 +515,49 @@ def test_a_schedule_follows_the_trainers_step(monkeypatch):
             torch.testing.assert_close(values, expected[row, : len(values)], atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("needs", [True, False])
+def test_the_legacy_trainer_keeps_entropies_for_the_estimator_that_needs_them(needs):
+    """It pops them before advantages are computed (ray_trainer.py:1601), and afterwards they are not in the batch."""
+    name = "ep_grpo" if needs else "dapo"
+    tensors = columns(np.random.default_rng(0))
+    entropies = tensors.pop("entropy")
+    trainer = SimpleNamespace(config=OmegaConf.create({"algorithm": algorithm(adv_estimator=name)}), global_steps=1)
+    forward = DataProto.from_dict({"old_log_probs": tensors.pop("old_log_probs"), "entropys": entropies})
+    for original in (lambda self, batch: (forward, 0.0), lambda self, batch: forward):  # verl 0.9.1, and verl 0.6
+        result = training.keep_entropies(original, trainer, None)
+        output = result[0] if isinstance(result, tuple) else result
+        output = DataProto(output.batch.clone().exclude("entropys"))
+        batch = ray_trainer.compute_advantage(proto(tensors).union(output), name, config=algorithm()).batch
+        expected = as_batch(
+            tensors | {"old_log_probs": forward.batch["old_log_probs"], "entropy": entropies}, *MADE.values()
+        )
+        assert torch.equal(batch["advantages"], az.compute_advantages(expected, name).values)
+        assert ("entropy" in output.batch.keys(), "entropy" in batch.keys()) == (needs, False)  # noqa: SIM118
+
+
+CONFIGS = Path(__file__).parents[2] / "integrations" / "verl"
+
+
+@pytest.mark.skipif(not DEFAULT_TRAINER, reason="they are written for verl 0.9")
+@pytest.mark.parametrize("method", ["ep_grpo", "grpo", "dr_grpo", "dapo"])
+@pytest.mark.parametrize("nodes", [1, 4])
+def test_the_ready_configs_pass_verls_check_and_ours_and_the_scripts_say_the_same(method, nodes, tmp_path, monkeypatch):
+    from verl.utils.config import validate_config
+
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        config = compose(method, [f"trainer.nnodes={nodes}"])
+    validate_config(config=config, use_reference_policy=True, use_critic=False)
+
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nshift 2; printf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    command = ["bash", str(CONFIGS / f"{method}.sh"), f"trainer.nnodes={nodes}"]
+    overrides = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        assert compose("ppo_trainer", overrides) == config
+
+
 @pytest.mark.parametrize("point", BINDING.points, ids=str)
 def test_every_point_is_where_it_was_and_bound(point):
     """Fails loudly when verl moves one; doctor says the same to users."""
@@ -585,6 +629,10 @@ def test_the_doctor_finds_everything_in_order():
 
 
 def test_the_doctor_says_how_to_load_a_plugin_that_is_not():
-    done = run_python("from advantage_zoo.cli import main; main(['doctor'])", VERL_USE_EXTERNAL_PLUGINS="none")
+    done = run_python(
+        "from advantage_zoo.cli import main; main(['doctor'])",
+        VERL_USE_EXTERNAL_PLUGINS="none",
+        VERL_USE_EXTERNAL_MODULES="",
+    )
     assert done.returncode == 1
     assert "VERL_USE_EXTERNAL_MODULES=advantage_zoo_verl" in " ".join(done.stdout.split())
