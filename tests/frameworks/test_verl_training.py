@@ -99,9 +99,7 @@ def test_the_policy_moves_away_from_its_reference(run, trainer):
     gaps = [np.abs(batch.logprobs - batch.ref_logprobs)[batch.response_mask].max() for batch in (first, *later)]
     assert gaps[0] == 0
     assert all(gap > 1e-3 for gap in gaps[1:])
-    assert all(
-        float(re.sub(r"[^\d.e-]|float64", "", step["actor/grad_norm"])) > 0 for step in run("ep_grpo", trainer).metrics
-    )
+    assert all(step["actor/grad_norm"] > 0 for step in run("ep_grpo", trainer).metrics)
 
 
 @BOTH
@@ -109,10 +107,10 @@ def test_the_estimators_metrics_are_among_verls(run, trainer):
     steps = run("ep_grpo", trainer).metrics
     assert len(steps) == STEPS
     for step in steps:
-        assert 0 <= float(step["advantage/ep_grpo/zero_variance_groups"]) <= 1
-        assert float(step["timing_s/advantage_zoo"]) < float(step["timing_s/adv"])
-    assert float(steps[0]["advantage/ep_grpo/progress_share"]) == 0  # the policy is its reference
-    assert float(steps[2]["advantage/ep_grpo/progress_share"]) > 0
+        assert 0 <= step["advantage/ep_grpo/zero_variance_groups"] <= 1
+        assert step["timing_s/advantage_zoo"] < step["timing_s/adv"]
+    assert steps[0]["advantage/ep_grpo/progress_share"] == 0  # the policy is its reference
+    assert steps[2]["advantage/ep_grpo/progress_share"] > 0
 
 
 @BOTH
@@ -139,7 +137,7 @@ def test_the_adapter_costs_no_forward_pass_and_a_small_share_of_a_step(run, caps
     ours, theirs = run("ep_grpo", "default"), run("grpo", "default")
     assert ours.forward_passes == theirs.forward_passes
     assert len(ours.forward_passes) == 3 * STEPS  # old and reference log-probabilities, the update
-    shares = [float(step["timing_s/advantage_zoo"]) / float(step["timing_s/step"]) for step in ours.metrics]
+    shares = [step["timing_s/advantage_zoo"] / step["timing_s/step"] for step in ours.metrics]
     with capsys.disabled():
         print(
             f"\nforward passes: {len(ours.forward_passes)} with ep_grpo, {len(theirs.forward_passes)} with grpo",

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent
-METRIC = re.compile(r"([\w@/.:-]+):(-?(?:np\.float64\()?[-+.\w]+\)?)(?: - |$)")
+METRIC = re.compile(r"([\w@/.:-]+):(?:np\.\w+\()?([-+.\w]+)\)?(?: - |$)")
 
 STOCK = """
 data.train_batch_size=4 data.max_prompt_length=32 data.max_response_length=12 data.dataloader_num_workers=0
@@ -46,7 +46,7 @@ class Run:
     def metrics(self):
         """One dictionary a step, as the console's logger printed them."""
         lines = [line.partition("step:")[2] for line in self.output.splitlines() if " - training/global_step:" in line]
-        return [dict(METRIC.findall(line)) for line in lines]
+        return [{name: float(value) for name, value in METRIC.findall(line)} for line in lines]
 
     @property
     def losses(self):
