@@ -38,6 +38,15 @@ def register(registry: dict[str, Any]) -> None:
         registry.setdefault(name, _function(name))
 
 
+def make_way(original: Callable[..., Any], name_or_enum: Any) -> Any:
+    """Give up a name of ours that somebody registers an estimator of their own under, which verl would refuse."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    if is_ours(name_or_enum):
+        ADV_ESTIMATOR_REGISTRY.pop(name_or_enum, None)
+    return original(name_or_enum)
+
+
 def know_rows(original: Callable[..., Any], trainer: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
     """The default trainer's step: which rows of the TransferQueue it is about."""
     with _knowing(trainer=trainer, rows=batch):

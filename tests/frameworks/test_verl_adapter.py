@@ -153,6 +153,22 @@ def test_every_name_that_verl_does_not_have_is_registered_and_no_other():
         assert core_algos.ADV_ESTIMATOR_REGISTRY[name].__module__ == "verl.trainer.ppo.core_algos"
 
 
+def test_a_users_own_estimator_has_the_right_to_its_name(monkeypatch):
+    monkeypatch.setattr(core_algos, "ADV_ESTIMATOR_REGISTRY", dict(core_algos.ADV_ESTIMATOR_REGISTRY))
+
+    @core_algos.register_adv_est("dapo")
+    def mine(token_level_rewards, response_mask, **_):
+        return token_level_rewards, token_level_rewards
+
+    assert core_algos.get_adv_estimator_fn("dapo") is mine
+    tensors = columns(np.random.default_rng(0))
+    got = ray_trainer.compute_advantage(proto(tensors), "dapo", config=algorithm()).batch["advantages"]
+    assert torch.equal(got, tensors["token_level_rewards"])
+    checked("dapo", "actor_rollout_ref.rollout.n=1", "+algorithm.dapo.alpha=3")  # none of our business
+    with pytest.raises(ValueError, match="already been registered"):
+        core_algos.register_adv_est("dapo")(lambda **_: None)
+
+
 def test_the_preset_gives_what_verls_own_grpo_gives():
     rng = np.random.default_rng(1)
     for _ in range(20):

@@ -6,17 +6,17 @@ tests/frameworks/verl_cpu says what stands in for accelerators and for vLLM. Eac
 
 import re
 import shutil
+from dataclasses import fields as fields_of
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("transfer_queue")
-
 from frameworks.verl_cpu.launch import dumping, make_inputs, train
 
 import advantage_zoo as az
 from advantage_zoo.rollouts import read_rollouts
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transfer_queue")
 
 STEPS = 3
 BOTH = pytest.mark.parametrize("trainer", ["default", "legacy"])
@@ -73,18 +73,27 @@ def test_what_reaches_the_loss_is_what_the_zoo_computes_on_the_dumped_rollouts(r
         rollouts = read_rollouts(path)
         assert len(rollouts) == 16
         batch = rollouts.batch()
-        expected = az.compute_advantages(batch, estimator(name, step)).values
+        expected = az.compute_advantages(in_float32(batch), estimator(name, step)).values.numpy()
         assert np.abs(expected).max() > 0.1
         found = rows_by_old_logprobs(loss)
         assert len(found) == 16
         for logprobs, keep, values in zip(batch.logprobs, batch.response_mask, expected, strict=True):
-            np.testing.assert_allclose(found[tuple(logprobs[keep].tolist())], values[keep], atol=2e-5)
+            np.testing.assert_allclose(found[tuple(logprobs[keep].tolist())], values[keep], atol=1e-6)
         if name == "grpo@verl":
             np.testing.assert_allclose(verls_own_grpo(batch), expected, atol=1e-6)
 
 
+def in_float32(batch):
+    """As verl has it. In float64, tokens that stand on the edge of two buckets may fall into the other."""
+    fields = {f.name: getattr(batch, f.name) for f in fields_of(batch) if getattr(batch, f.name) is not None}
+    arrays = {name: torch.tensor(x) for name, x in fields.items() if isinstance(x, np.ndarray)}
+    return az.RolloutBatch(
+        num_groups=batch.num_groups,
+        **{name: x.float() if x.is_floating_point() else x for name, x in arrays.items()},
+    )
+
+
 def verls_own_grpo(batch):
-    import torch
     from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
     rewards = torch.zeros(batch.response_mask.shape)

@@ -2,12 +2,12 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 HERE = Path(__file__).parent
 METRIC = re.compile(r"([\w@/.:-]+):(?:np\.\w+\()?([-+.\w]+)\)?(?: - |$)")
@@ -29,7 +29,8 @@ actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16 actor_rollout_ref
 reward.num_workers=1 trainer.n_gpus_per_node=1 trainer.nnodes=1 trainer.device=cpu trainer.logger=[console]
 trainer.total_training_steps=3 trainer.val_before_train=False trainer.test_freq=-1 trainer.save_freq=-1
 trainer.resume_mode=disable transfer_queue.backend.SimpleStorage.num_data_storage_units=1
-ray_kwargs.ray_init.num_cpus=32 +ray_kwargs.ray_init.num_gpus=1 +ray_kwargs.ray_init.include_dashboard=False
++ray_kwargs.ray_init.address=local ray_kwargs.ray_init.num_cpus=32 +ray_kwargs.ray_init.num_gpus=1
++ray_kwargs.ray_init.include_dashboard=False
 """
 """What a machine like this needs; nothing of it is about the estimator but `use_kl_loss`, the reference's switch."""
 
@@ -51,6 +52,8 @@ class Run:
     @property
     def losses(self):
         """What reached the loss, a dictionary of (B, T) tensors an optimiser step."""
+        import torch
+
         return [torch.load(path) for path in sorted((self.folder / "records").glob("loss_*.pt"))]
 
     @property
@@ -65,6 +68,7 @@ class Run:
 def make_inputs(folder):
     """A model of two layers with a tokenizer of bytes, prompts, and a reward that likes letters."""
     import pandas as pd
+    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -126,8 +130,9 @@ def command(inputs, folder, *overrides):
 
 
 def train(inputs, folder, *overrides, timeout=500, **env):
-    """Run the stock command to its end."""
+    """Run the stock command to its end, in a Ray cluster of its own, whatever else runs on this machine."""
     (folder / "records").mkdir()
+    ray = tempfile.mkdtemp(prefix="ray")  # pytest's folders are too deep for the sockets in it
     ours = {
         "VERL_PLATFORM": "cpu",
         "VERL_USE_EXTERNAL_MODULES": "verl_cpu",
@@ -139,7 +144,7 @@ def train(inputs, folder, *overrides, timeout=500, **env):
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        command(inputs, folder, *overrides),
+        [*command(inputs, folder, *overrides), f"+ray_kwargs.ray_init._temp_dir={ray}"],
         cwd=folder,
         env={**os.environ, **ours, **env},
         stdout=subprocess.PIPE,
@@ -148,4 +153,5 @@ def train(inputs, folder, *overrides, timeout=500, **env):
         timeout=timeout,
         check=False,
     )
+    shutil.rmtree(ray, ignore_errors=True)
     return Run(done.returncode, done.stdout, folder)
