@@ -29,7 +29,7 @@ actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16 actor_rollout_ref
 reward.num_workers=1 trainer.n_gpus_per_node=1 trainer.nnodes=1 trainer.device=cpu trainer.logger=[console]
 trainer.total_training_steps=3 trainer.val_before_train=False trainer.test_freq=-1 trainer.save_freq=-1
 trainer.resume_mode=disable transfer_queue.backend.SimpleStorage.num_data_storage_units=1
-+ray_kwargs.ray_init.address=local ray_kwargs.ray_init.num_cpus=32 +ray_kwargs.ray_init.num_gpus=1
++ray_kwargs.ray_init.address=local ray_kwargs.ray_init.num_cpus=16 +ray_kwargs.ray_init.num_gpus=1
 +ray_kwargs.ray_init.include_dashboard=False
 """
 """What a machine like this needs; nothing of it is about the estimator but `use_kl_loss`, the reference's switch."""
@@ -141,6 +141,7 @@ def train(inputs, folder, *overrides, timeout=500, **env):
         "PYTHONWARNINGS": "ignore",
         "HYDRA_FULL_ERROR": "1",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_prestart_worker_first_driver": "0",  # a process for each of the logical processors below
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
