@@ -1,5 +1,6 @@
 """The adapter into verl against verl's own functions, without Ray: what a step hands over, what start-up refuses."""
 
+import json
 import logging
 import os
 import subprocess
@@ -659,7 +660,8 @@ def test_the_doctor_finds_everything_in_order():
     loaded = {} if DEFAULT_TRAINER else {"VERL_USE_EXTERNAL_MODULES": "advantage_zoo_verl"}
     done = run_python("from advantage_zoo.cli import main; main(['doctor', '--json'])", **loaded)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert '"as expected, and bound"' in done.stdout
+    told = json.loads(done.stdout)["verl"]
+    assert [finding["detail"] for finding in told].count("as expected, and bound") == (7 if DEFAULT_TRAINER else 6)
 
 
 def test_the_doctor_says_how_to_load_a_plugin_that_is_not():
