@@ -97,6 +97,8 @@ VLLM_IMPORTS = (
 # What verl imports and does not ask for; its extra for the CPU would pin another torch.
 VERL_IMPORTS = ("cachetools", "fastapi", "msgspec", "pyzmq", "uvicorn")
 VERL = ("verl==0.9.1", "transformers<5.11", "TransferQueue==0.1.11", *VERL_IMPORTS)
+VERL_BEFORE = ("0.8.0", "0.7.1")
+"""Releases before the default trainer of today; they ask for a NumPy that newer pyarrow and pandas do not take."""
 
 FRAMEWORKS = {"verl": VERL, "trl": ("trl==1.16.0",)}
 
@@ -108,9 +110,25 @@ def install_framework(session: nox.Session, framework: str) -> None:
 
 @nox.session
 def verl(session: nox.Session) -> None:
-    """The presets of verl against verl's own estimators, and the dumps of its trainer."""
+    """verl and Ray for real: the stock trainer on the CPU, the adapter, the presets against verl's own estimators."""
     install_framework(session, "verl")
-    session.run("pytest", "tests/frameworks/test_verl.py", "tests/frameworks/test_dumps_verl.py", *session.posargs)
+    session.install("--no-deps", str(PLUGINS / "acme"))  # a third party's estimator, which is trained with
+    tests = ("test_verl.py", "test_dumps_verl.py", "test_verl_adapter.py", "test_verl_training.py")
+    session.run("pytest", *(f"tests/frameworks/{test}" for test in tests), *session.posargs)
+
+
+@nox.session
+@nox.parametrize("release", VERL_BEFORE)
+def verl_before(session: nox.Session, release: str) -> None:
+    """The adapter and the `compute_advantage` of earlier releases, which look for no entry points."""
+    install_torch(session)
+    session.install(
+        TORCH,
+        *(f"verl=={release}", "transformers<5", "numpy<2", "pyarrow<22", "pandas<3", *VERL_IMPORTS),
+        *("-e", ".[cli]", "--group", "test"),
+    )
+    session.env["VERL_USE_EXTERNAL_MODULES"] = "advantage_zoo_verl"
+    session.run("pytest", "tests/frameworks/test_verl_adapter.py", *session.posargs)
 
 
 @nox.session
