@@ -56,10 +56,10 @@ def resolve_after(parse_known_args: Any) -> Any:
         if theirs is None:
             return parse_known_args(self, args, namespace)
         try:
-            rest, blocks = take(sys.argv[1:] if args is None else list(args))
+            rest, filed, given = take(sys.argv[1:] if args is None else list(args))
             parsed, unknown = parse_known_args(self, rest, namespace)
             flags = Flags(parsed, self.get_default)
-            chosen = resolve(flags, blocks, theirs)
+            chosen = resolve(flags, filed, given, theirs)
         except (LookupError, TypeError, ValueError, OSError) as error:
             self.error(str(error.args[0] if isinstance(error, LookupError) else error))
         if chosen is not None:
@@ -71,8 +71,16 @@ def resolve_after(parse_known_args: Any) -> Any:
     return wrapped
 
 
-def resolve(flags: Flags, blocks: dict[str, dict[str, Any]], theirs: tuple[str, ...]) -> Estimator | None:
-    """The estimator that is asked for, with its parameters, checked against the other flags; None for OpenRLHF's own.
+def resolve(
+    flags: Flags, filed: dict[str, dict[str, Any]], given: dict[str, dict[str, Any]], theirs: tuple[str, ...]
+) -> Estimator | None:
+    """The estimator that is asked for, checked against the other flags; None for one of OpenRLHF's own, ``theirs``.
+
+    Args:
+        flags: OpenRLHF's arguments.
+        filed: Parameters by estimator, from the file; those of others are looked at and left.
+        given: Parameters from the command line, which count over the file's.
+        theirs: Names that OpenRLHF has.
 
     Raises:
         LookupError: A name is no estimator's.
@@ -80,22 +88,26 @@ def resolve(flags: Flags, blocks: dict[str, dict[str, Any]], theirs: tuple[str, 
         ValueError: A parameter is out of its range, or the flags do not go together.
     """
     which = flags[ESTIMATOR]
-    for name, params in blocks.items():
+    for name in [*filed, *given]:
         if name in theirs:
             raise ValueError(
                 f"{PREFIX}{name}: this name is OpenRLHF's own estimator, which has no parameters; --{ESTIMATOR} "
                 f"'{name}()' is the zoo's, with its parameters inside."
             )
+        if name in given and name != which:
+            raise ValueError(f"{PREFIX}{name} is given and the estimator is {which}; leave it out.")
+    for name, params in filed.items():
         from_config(name, params, where=PREFIX + name)
     if which in theirs:
         return None
-    made = following(from_config(which, blocks.get(which), where=PREFIX + which), flags)
+    params = filed.get(which, {}) | given.get(which, {})
+    made = following(from_config(which, params, where=PREFIX + which), flags)
     check(made, flags)
     return made
 
 
-def take(args: list[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """OpenRLHF's arguments, and blocks of parameters by estimator: the file's, and over them the command line's."""
+def take(args: list[str]) -> tuple[list[str], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """OpenRLHF's arguments, and parameters by estimator: from the file, and from the command line."""
     rest: list[str] = []
     given: dict[str, str] = {}
     words = iter(args)
@@ -104,19 +116,20 @@ def take(args: list[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
             rest.append(word)
             continue
         key, equals, value = word.partition("=")
-        value = value if equals else next(words, None)
-        if value is None or (value.startswith("--") and not equals):
+        value = value if equals else next(words, "--")
+        if value.startswith("--") and not equals:
             raise ValueError(f"{key} has no value; expected {PREFIX}NAME.PARAM VALUE.")
         if key in given:
             raise ValueError(f"{key} is given twice, as {given[key]} and {value}.")
         given[key] = value
-    blocks = read(given.pop(CONFIG)) if CONFIG in given else {}
+    filed = read(given.pop(CONFIG)) if CONFIG in given else {}
+    blocks: dict[str, dict[str, Any]] = {}
     for key, value in given.items():
-        name, dot, param = key.removeprefix(PREFIX).rpartition(".")
-        if not (name and dot and param):
+        name, _, param = key.removeprefix(PREFIX).rpartition(".")
+        if not (name and param):
             raise ValueError(f"{key}: expected {PREFIX}NAME.PARAM VALUE, for instance {PREFIX}ep_grpo.num_buckets 5.")
         blocks.setdefault(name, {})[param] = value
-    return rest, blocks
+    return rest, filed, blocks
 
 
 def read(path: str) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ The trainer's actors call :func:`install` where they arrive, for the classes tha
 own ``worker_process_setup_hook`` stays as it is.
 """
 
+import functools
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -66,7 +67,8 @@ def wrap(module: str) -> None:
         if real is None or not point.wrapper or hasattr(real, "advantage_zoo"):
             continue
         file, _, function = point.wrapper.partition(":")
-        wrapped = getattr(import_module(f"advantage_zoo_openrlhf.{file}"), function)(real)
+        wrapper = getattr(import_module(f"advantage_zoo_openrlhf.{file}"), function)
+        wrapped = functools.update_wrapper(wrapper(real), real)
         wrapped.advantage_zoo = True
         setattr(owner, method, wrapped)
 

@@ -4,7 +4,6 @@ Notation: B sequences, A token slots after the first. OpenRLHF's masks, log-prob
 aligned with ``sequences[:, 1:]``: the prompt included, not masked in, padded on the right in each micro-batch.
 """
 
-import functools
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -35,7 +34,6 @@ def chosen(args: Any) -> Estimator | None:
 def keep_entropies(forward: Any) -> Any:
     """``PolicyModelActor.forward``: the pass that gives the old log-probabilities gives the entropies, too."""
 
-    @functools.wraps(forward)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor | Scored:
         estimator = chosen(self.strategy.args)
         if estimator is None or "entropies" not in estimator.needs | estimator.uses:
@@ -65,7 +63,6 @@ def keep_entropies(forward: Any) -> Any:
 def part_entropies(flatten: Any) -> Any:
     """``RemoteExperienceMaker._flatten_results``: hands on the log-probabilities and keeps the entropies."""
 
-    @functools.wraps(flatten)
     def wrapped(self: Any, refs: Any, duplicate_factor: int) -> list[Any]:
         results = flatten(self, refs, duplicate_factor)
         if not results or not isinstance(results[0], Scored):
@@ -79,7 +76,6 @@ def part_entropies(flatten: Any) -> Any:
 def overwrite(compute: Any) -> Any:
     """``RemoteExperienceMaker.compute_advantages_and_returns``: OpenRLHF shapes the rewards, the zoo estimates."""
 
-    @functools.wraps(compute)
     def wrapped(self: Any, experiences: list[Any]) -> list[Any]:
         estimator, flags = chosen(self.strategy.args), Flags(self.strategy.args)
         if estimator is None:
@@ -99,7 +95,7 @@ def overwrite(compute: Any) -> Any:
         entropies = self.__dict__.pop("zoo_entropies", None)
         group_size = flags["rollout.n_samples_per_prompt"]
         batch = to_batch(experiences, estimator.needs | estimator.uses, group_size, entropies, kl_rewards)
-        advantages = estimate(batch, estimator, getattr(self, "zoo_step", None), not hasattr(self, "zoo_scalars"))
+        advantages = estimate(batch, estimator, getattr(self, "zoo_step", None))
         self.zoo_scalars = scalars(advantages, "zoo")
         sizes = [len(experience.index) for experience in experiences]
         for experience, rows in zip(experiences, advantages.values.split(sizes), strict=True):
@@ -113,7 +109,6 @@ def overwrite(compute: Any) -> Any:
 def count_and_log(train_step: Any) -> Any:
     """``BasePPOTrainer.train_step``: tells the experience maker the step; its diagnostics go to OpenRLHF's loggers."""
 
-    @functools.wraps(train_step)
     def wrapped(self: Any, rollout_samples: Any, global_step: int) -> tuple[dict[str, Any], int]:
         self.experience_maker.zoo_step = global_step
         status, next_step = train_step(self, rollout_samples, global_step)
@@ -123,16 +118,16 @@ def count_and_log(train_step: Any) -> Any:
     return wrapped
 
 
-def estimate(batch: RolloutBatch, estimator: Estimator, step: int | None, first: bool) -> Advantages:
+def estimate(batch: RolloutBatch, estimator: Estimator, step: int | None) -> Advantages:
     """Advantages that are finite everywhere: a NaN, masked out or not, would make OpenRLHF's whole loss NaN."""
-    if first:
-        validate(batch)
+    validate(batch)  # each time: the batch is on the CPU
     advantages = compute_advantages(batch, estimator, step=step)
     broken = ~torch.isfinite(advantages.values)
     if bool(broken.any()):
-        validate(batch)  # names what is not finite in the batch, if it is there
         row, token = broken.nonzero()[0].tolist()
-        raise ValueError(f"{estimator} gave token {token} of row {row} an advantage that is not finite.")
+        raise ValueError(
+            f"{estimator} gave row {row}, column {token} an advantage that is not finite; is it a plugin's?"
+        )
     return advantages
 
 

@@ -6,8 +6,8 @@ MODULE [arguments]`` with these stand-ins, and no others:
 - vLLM's engine draws its tokens at random; OpenRLHF's own executor and the user's reward function do the rest;
 - weights are not sent to the engine.
 
-Policy, reference and trainer are OpenRLHF's actors, with DeepSpeed on the CPU. What the policy's replay buffer is given,
-and the weights it was made with, are kept in the folder ``WITHOUT_CUDA_OUT``.
+Policy, reference and trainer are OpenRLHF's actors, with DeepSpeed on the CPU. What the policy's replay buffer is
+given, and the weights it was made with, are kept in the folder ``WITHOUT_CUDA_OUT``.
 """
 
 import os
