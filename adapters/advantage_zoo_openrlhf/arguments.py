@@ -56,10 +56,10 @@ def resolve_after(parse_known_args: Any) -> Any:
         if theirs is None:
             return parse_known_args(self, args, namespace)
         try:
-            rest, filed, given = take(sys.argv[1:] if args is None else list(args))
+            rest, blocks = take(sys.argv[1:] if args is None else list(args))
             parsed, unknown = parse_known_args(self, rest, namespace)
             flags = Flags(parsed, self.get_default)
-            chosen = resolve(flags, filed, given, theirs)
+            chosen = resolve(flags, blocks, theirs)
         except (LookupError, TypeError, ValueError, OSError) as error:
             self.error(str(error.args[0] if isinstance(error, LookupError) else error))
         if chosen is not None:
@@ -71,16 +71,8 @@ def resolve_after(parse_known_args: Any) -> Any:
     return wrapped
 
 
-def resolve(
-    flags: Flags, filed: dict[str, dict[str, Any]], given: dict[str, dict[str, Any]], theirs: tuple[str, ...]
-) -> Estimator | None:
+def resolve(flags: Flags, blocks: dict[str, dict[str, Any]], theirs: tuple[str, ...]) -> Estimator | None:
     """The estimator that is asked for, checked against the other flags; None for one of OpenRLHF's own, ``theirs``.
-
-    Args:
-        flags: OpenRLHF's arguments.
-        filed: Parameters by estimator, from the file; those of others are looked at and left.
-        given: Parameters from the command line, which count over the file's.
-        theirs: Names that OpenRLHF has.
 
     Raises:
         LookupError: A name is no estimator's.
@@ -88,26 +80,22 @@ def resolve(
         ValueError: A parameter is out of its range, or the flags do not go together.
     """
     which = flags[ESTIMATOR]
-    for name in [*filed, *given]:
+    for name in blocks:
+        if name != which:
+            raise ValueError(f"{PREFIX}{name} is given and the estimator is {which}; leave it out.")
         if name in theirs:
             raise ValueError(
-                f"{PREFIX}{name}: this name is OpenRLHF's own estimator, which has no parameters; --{ESTIMATOR} "
-                f"'{name}()' is the zoo's, with its parameters inside."
+                f"{PREFIX}{name}: {name} is OpenRLHF's own and takes no such parameters; '{name}()' is the zoo's."
             )
-        if name in given and name != which:
-            raise ValueError(f"{PREFIX}{name} is given and the estimator is {which}; leave it out.")
-    for name, params in filed.items():
-        from_config(name, params, where=PREFIX + name)
     if which in theirs:
         return None
-    params = filed.get(which, {}) | given.get(which, {})
-    made = following(from_config(which, params, where=PREFIX + which), flags)
+    made = following(from_config(which, blocks.get(which), where=PREFIX + which), flags)
     check(made, flags)
     return made
 
 
-def take(args: list[str]) -> tuple[list[str], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """OpenRLHF's arguments, and parameters by estimator: from the file, and from the command line."""
+def take(args: list[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """OpenRLHF's arguments, and parameters by estimator: the file's, and over them the command line's."""
     rest: list[str] = []
     given: dict[str, str] = {}
     words = iter(args)
@@ -122,14 +110,13 @@ def take(args: list[str]) -> tuple[list[str], dict[str, dict[str, Any]], dict[st
         if key in given:
             raise ValueError(f"{key} is given twice, as {given[key]} and {value}.")
         given[key] = value
-    filed = read(given.pop(CONFIG)) if CONFIG in given else {}
-    blocks: dict[str, dict[str, Any]] = {}
+    blocks = read(given.pop(CONFIG)) if CONFIG in given else {}
     for key, value in given.items():
         name, _, param = key.removeprefix(PREFIX).rpartition(".")
         if not (name and param):
             raise ValueError(f"{key}: expected {PREFIX}NAME.PARAM VALUE, for instance {PREFIX}ep_grpo.num_buckets 5.")
         blocks.setdefault(name, {})[param] = value
-    return rest, filed, blocks
+    return rest, blocks
 
 
 def read(path: str) -> dict[str, dict[str, Any]]:

@@ -165,8 +165,7 @@ def test_what_runs_is_said_once(run, capsys):
         ),
         (
             ("dr_grpo", "--zoo.dr_grpo.eps", "1"),
-            "--zoo.dr_grpo: this name is OpenRLHF's own estimator, which has no parameters; "
-            "--algo.advantage.estimator 'dr_grpo()' is the zoo's, with its parameters inside.",
+            "--zoo.dr_grpo: dr_grpo is OpenRLHF's own and takes no such parameters; 'dr_grpo()' is the zoo's.",
         ),
         (("ep_grpo", *REFERENCE, "--zoo.config", "no.yaml"), "No such file or directory: 'no.yaml'"),
     ],
@@ -209,14 +208,14 @@ def test_parameters_from_the_command_line(run):
 
 def test_parameters_from_a_file_and_over_them_the_command_line_s(run, refusal, tmp_path):
     file = tmp_path / "zoo.yaml"
-    file.write_text("ep_grpo: {num_buckets: 5, eps: 1e-4, progress_weight: 'linear(0, 0.2, 9)'}\ngrpo: {eps: 1e-3}\n")
+    file.write_text("ep_grpo: {num_buckets: 5, eps: 1e-4, progress_weight: 'linear(0, 0.2, 9)'}\n")
     flags = (ESTIMATOR, "ep_grpo", *REFERENCE, "--zoo.config", str(file))
     schedule = Schedule(0, 0.2, 9)
     assert run(*flags).zoo == az.make("ep_grpo", num_buckets=5, eps=1e-4, progress_weight=schedule)
     over = run(*flags, "--zoo.ep_grpo.num_buckets", "7").zoo
     assert over == az.make("ep_grpo", num_buckets=7, eps=1e-4, progress_weight=schedule)
-    file.write_text("ep_grpo: {num_buckets: 5}\ngrpo: {epsilon: 1}\n")  # the other blocks are looked at, too
-    assert "--zoo.grpo.epsilon: grpo has no parameter 'epsilon'" in refusal(*flags)
+    file.write_text("ep_grpo: {num_buckets: 5}\ngrpo: {eps: 1}\n")
+    assert "--zoo.grpo is given and the estimator is ep_grpo; leave it out." in refusal(*flags)
     file.write_text("ep_grpo: 5\n")
     assert "expected a block of parameters for each estimator" in refusal(*flags)
     file.write_text("ep_grpo: {")

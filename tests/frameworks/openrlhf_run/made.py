@@ -58,7 +58,7 @@ def make_files(folder):
     (folder / "unscored.py").write_text(REWARD.replace("SCORES", ""))
 
 
-def parse(monkeypatch, *flags):
+def parse(monkeypatch, *flags, others=FLAGS):
     """The arguments with which OpenRLHF would train; SystemExit, as its command line has it."""
     import openrlhf.utils
     import ray
@@ -70,7 +70,7 @@ def parse(monkeypatch, *flags):
 
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(openrlhf.utils, "get_strategy", stop)
-    monkeypatch.setattr(sys, "argv", ["train_ppo_ray.py", *FLAGS, *flags])
+    monkeypatch.setattr(sys, "argv", ["train_ppo_ray.py", *others, *flags])
     try:
         runpy.run_path(importlib.util.find_spec("openrlhf.cli.train_ppo_ray").origin, run_name="__main__")
     except ParsedError as raised:
