@@ -19,17 +19,10 @@ HELP = (
 )
 
 
-class Spellings(list[str]):
-    """The flag's choices: a list for --help; whether a spelling can be read is for the flag's type to say."""
-
-    def __contains__(self, text: object) -> bool:
-        return True
-
-
 def widen(add_argument: Any) -> Any:
     """``ArgumentParser.add_argument``: OpenRLHF's flag for the estimator takes the zoo's spellings besides its own."""
 
-    def wrapped(self: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> argparse.Action:
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> argparse.Action:
         theirs = kwargs.get("choices")
         if not theirs or not {f"--{ESTIMATOR}", f"--{FLAGS[ESTIMATOR]}"} & set(args):
             return add_argument(self, *args, **kwargs)
@@ -40,9 +33,9 @@ def widen(add_argument: Any) -> Any:
             except (LookupError, TypeError, ValueError) as error:
                 raise argparse.ArgumentTypeError(error.args[0]) from error
 
-        choices = Spellings(dict.fromkeys([*theirs, *names()]))
-        self.advantage_zoo = tuple(theirs)  # pyright: ignore[reportAttributeAccessIssue]
-        changed = {"choices": choices, "type": spelling, "help": kwargs.get("help", "") + HELP}
+        self.advantage_zoo = tuple(theirs)
+        shown = ",".join(dict.fromkeys([*theirs, *names()]))
+        changed = {"choices": None, "type": spelling, "metavar": f"{{{shown}}}", "help": kwargs.get("help", "") + HELP}
         return add_argument(self, *args, **kwargs | changed)
 
     return wrapped

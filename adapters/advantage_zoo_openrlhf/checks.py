@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from packaging.version import Version
 
 from advantage_zoo import RolloutBatch, compute_advantages
 from advantage_zoo.batch import TOKEN_FIELDS
@@ -15,7 +16,7 @@ from advantage_zoo_openrlhf.flags import Flags
 from advantage_zoo_openrlhf.patching import missing
 
 TESTED = "0.11.2"
-SCALES_ENTROPIES = (0, 11, 1)
+SCALES_ENTROPIES = Version("0.11.1")
 """The first release whose ``Actor.forward`` divides the logits by the temperature before it takes entropies."""
 FOLLOWS = {
     "clip_range": "reward.clip_range",
@@ -24,7 +25,11 @@ FOLLOWS = {
     "no_std_norm": "algo.advantage.no_std_norm",
 }
 """Parameters for which OpenRLHF has flags."""
-NEVER = {"values": "it has a critic for its own gae alone", "reward_components": "a reward is one number there"}
+NEVER = {
+    "values": "it has a critic for its own gae alone",
+    "reward_components": "a reward is one number there",
+    "sum_pi_squared": "its forward pass does not compute it",
+}
 """Fields that OpenRLHF cannot hand over."""
 
 
@@ -76,7 +81,7 @@ def check(estimator: Estimator, flags: Flags) -> None:
             f"{name} compares the responses to a prompt: pass --{flags.name('rollout.n_samples_per_prompt')} of at "
             f"least 2 (it is {flags['rollout.n_samples_per_prompt']})."
         )
-    if "entropies" in wanted and flags["rollout.temperature"] != 1 and release() < SCALES_ENTROPIES:
+    if "entropies" in wanted and flags["rollout.temperature"] != 1 and Version(version("openrlhf")) < SCALES_ENTROPIES:
         raise ValueError(
             f"{flags.shown('rollout.temperature')}: OpenRLHF {version('openrlhf')} takes entropies at temperature 1, "
             f"which are not those of the policy that sampled for {name}; install openrlhf=={TESTED}, or pass 1."
@@ -86,19 +91,14 @@ def check(estimator: Estimator, flags: Flags) -> None:
 
 
 def _check_scores(flags: Flags) -> None:
-    """OpenRLHF filters by ``scores``; where a reward function returns none, it silently keeps every prompt."""
+    """OpenRLHF filters prompts by ``scores``; where there are none, by the rewards, whatever their range."""
     for flag in ("train.agent_func_path", "reward.remote_url"):
         for path in map(Path, (flags[flag] or "").split(",")):
             if path.suffix == ".py" and path.is_file() and "scores" not in path.read_text(encoding="utf-8"):
                 raise ValueError(
-                    f"--{flags.name('algo.dynamic_filtering_enable')} needs `scores` beside the rewards and would keep "
-                    f"every prompt without: return them from {path} (--{flags.name(flag)})."
+                    f"--{flags.name('algo.dynamic_filtering_enable')} keeps prompts by their `scores`, which "
+                    f"{path} (--{flags.name(flag)}) does not return, and would go by the rewards: return them, too."
                 )
-
-
-def release() -> tuple[int, ...]:
-    """OpenRLHF's version as numbers."""
-    return tuple(int(part) for part in version("openrlhf").split(".")[:3] if part.isdigit())
 
 
 def compares_responses(estimator: Estimator) -> bool:

@@ -68,7 +68,7 @@ def wrap(module: str) -> None:
             continue
         file, _, function = point.wrapper.partition(":")
         wrapper = getattr(import_module(f"advantage_zoo_openrlhf.{file}"), function)
-        wrapped = functools.update_wrapper(wrapper(real), real)
+        wrapped: Any = functools.update_wrapper(wrapper(real), real)
         wrapped.advantage_zoo = True
         setattr(owner, method, wrapped)
 

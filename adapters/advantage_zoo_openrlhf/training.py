@@ -82,8 +82,8 @@ def overwrite(compute: Any) -> Any:
             return compute(self, experiences)
         if flags["algo.dynamic_filtering_enable"] and any(experience.scores is None for experience in experiences):
             raise ValueError(
-                f"--{flags.name('algo.dynamic_filtering_enable')} kept every prompt, as the rewards came without "
-                "`scores`; have the reward function return them, too."
+                f"--{flags.name('algo.dynamic_filtering_enable')} kept every prompt, as responses came without "
+                "`scores`; have the executor return them."
             )
         kl_rewards = [experience.kl * -max(self.kl_ctl.value, 0.0) for experience in experiences]  # OpenRLHF drops kl
         asked = flags[ESTIMATOR]
