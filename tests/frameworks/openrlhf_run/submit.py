@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 
 
 def free_ports(count):
@@ -17,26 +18,27 @@ def free_ports(count):
     return ports
 
 
-def submit(dashboard):
-    """Until the cluster is there and has an agent that takes jobs."""
+def submit(cluster, dashboard):
+    """As often as it takes until the cluster is there and accepts the job, or is no more."""
     environment = {"worker_process_setup_hook": "without_cuda.stand_in"}
     options = ("--working-dir", os.getcwd(), "--runtime-env-json", json.dumps(environment))
     address = ("--address", f"http://127.0.0.1:{dashboard}")
-    for _ in range(30):
-        command = ["ray", "job", "submit", *address, *options, "--", sys.executable, *sys.argv[1:]]
+    command = ["ray", "job", "submit", *address, *options, "--", sys.executable, *sys.argv[1:]]
+    while True:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if not any(word in done.stdout for word in ("No available agent", "Failed to connect", "Connection refused")):
-            break
-    print(done.stdout)
-    return done.returncode
+        if "submitted successfully" in done.stdout or cluster.poll() is not None:
+            print(done.stdout)
+            return done.returncode
 
 
 port, dashboard, agent = free_ports(3)
-flags = ("--num-cpus=8", "--num-gpus=4", "--disable-usage-stats", f"--port={port}", f"--dashboard-port={dashboard}")
-cluster = subprocess.Popen(["ray", "start", "--head", "--block", *flags, f"--dashboard-agent-listen-port={agent}"])
-try:
-    status = submit(dashboard)
-finally:
-    cluster.terminate()  # and with it all that it started
-    cluster.wait()
+ports = (f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}")
+with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # so that nobody else's ray.init finds it
+    flags = ("--num-cpus=8", "--num-gpus=4", "--disable-usage-stats", f"--temp-dir={folder}", *ports)
+    cluster = subprocess.Popen(["ray", "start", "--head", "--block", *flags])
+    try:
+        status = submit(cluster, dashboard)
+    finally:
+        cluster.terminate()  # and with it all that it started
+        cluster.wait()
 sys.exit(status)

@@ -77,7 +77,7 @@ def replace_what_needs_cuda():
         env = dict(runtime_env or {})
         if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
             env["worker_process_setup_hook"] = "without_cuda.stand_in"
-            kwargs |= {"num_cpus": 8, "num_gpus": 4, "include_dashboard": False}
+            kwargs |= {"address": "local", "num_cpus": 8, "num_gpus": 4, "include_dashboard": False}
         return init(*args, runtime_env=env, **kwargs)
 
     ray.init = with_gpus
