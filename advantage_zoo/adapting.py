@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from advantage_zoo.arrays.namespace import Array
-from advantage_zoo.compute import make
+from advantage_zoo.batch import TOKEN_FIELDS, RolloutBatch
+from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.estimator import Advantages, Estimator
 from advantage_zoo.parameters import Parameterised, Schedule, parameters_of
 from advantage_zoo.spelling import parameter
@@ -67,6 +70,26 @@ def describe(estimator: Estimator) -> str:
 def scalars(advantages: Advantages, prefix: str) -> dict[str, Array]:
     """The scalar diagnostics as ``prefix/name``, still on their device: nothing is waited for until they are read."""
     return {f"{prefix}/{key}": x for key, x in advantages.diagnostics.items() if len(x.shape) == 0}
+
+
+def compares_responses(estimator: Estimator) -> bool:
+    """Whether advantages change with which responses answer one prompt, so that one a prompt would teach nothing.
+
+    Tried out on eight responses, one of them right. An estimator that needs fields of its own, which nobody can make
+    up, is taken to compare.
+    """
+    tokens, rewards = np.linspace(0.1, 2, 24).reshape(8, 3), np.array([0.0] * 7 + [1.0])
+    made = dict.fromkeys(TOKEN_FIELDS, -tokens) | {"entropies": tokens, "ref_logprobs": -tokens[::-1]}
+    made |= {"reward_components": rewards[:, None], "baseline_rewards": rewards / 2}
+    fields: dict[str, Any] = {name: made[name] for name in estimator.needs | estimator.uses if name in made}
+    if not estimator.needs <= fields.keys():
+        return True
+
+    def values(*groups: int) -> Any:
+        batch = RolloutBatch(rewards=rewards, response_mask=tokens > 0, group_ids=np.array(groups), **fields)
+        return compute_advantages(batch, estimator, step=0).values
+
+    return not np.allclose(values(*[0] * 8), values(*range(8)))
 
 
 def _read(cls: type[Parameterised], key: str, value: Any) -> Any:

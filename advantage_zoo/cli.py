@@ -38,8 +38,10 @@ class _Group(click.Group):
         return sorted([*super().list_commands(ctx), *(point.name for point in entry_points(group=COMMANDS))])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        offered = (point.load() for point in entry_points(group=COMMANDS, name=cmd_name))
-        return super().get_command(ctx, cmd_name) or next(offered, None)
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        return next((point.load() for point in entry_points(group=COMMANDS, name=cmd_name)), None)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

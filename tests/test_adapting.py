@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import advantage_zoo as az
-from advantage_zoo.adapting import describe, from_config, scalars
+from advantage_zoo.adapting import compares_responses, describe, from_config, scalars
 from advantage_zoo.parameters import Schedule
 
 EPGRPO = az.estimators.EPGRPO
@@ -99,3 +99,14 @@ def test_only_scalars_are_logged_and_none_is_read():
     assert all(x is advantages.diagnostics[key.rpartition("/")[2]] for key, x in logged.items())
     row = az.Advantages(np.zeros(2), {"one": np.float64(1.0), "of_rows": np.zeros(2)})
     assert set(scalars(row, "p")) == {"p/one"}
+
+
+ONE_A_PROMPT = {"gae", "reinforce", "reinforce_pp", "remax"}
+"""Whose advantages are the same, whichever responses answer one prompt."""
+
+
+@pytest.mark.parametrize("name", az.names())
+def test_whether_responses_are_compared(name):
+    assert compares_responses(az.make(name)) == (name not in ONE_A_PROMPT)
+    assert compares_responses(az.make("grpo | whiten"))
+    assert not compares_responses(az.make("reinforce | whiten"))

@@ -3,13 +3,10 @@
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from packaging.version import Version
 
-from advantage_zoo import RolloutBatch, compute_advantages
-from advantage_zoo.batch import TOKEN_FIELDS
+from advantage_zoo.adapting import compares_responses
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.parameters import parameters_of
 from advantage_zoo_openrlhf.flags import Flags
@@ -99,19 +96,3 @@ def _check_scores(flags: Flags) -> None:
                     f"--{flags.name('algo.dynamic_filtering_enable')} keeps prompts by their `scores`, which "
                     f"{path} (--{flags.name(flag)}) does not return, and would go by the rewards: return them, too."
                 )
-
-
-def compares_responses(estimator: Estimator) -> bool:
-    """Whether advantages change with which responses answer one prompt; tried out on four."""
-
-    def values(groups: list[int]) -> np.ndarray:
-        shape = (4, 3)
-        fields: dict[str, Any] = {name: -np.linspace(0.1, 2, 12).reshape(shape) for name in TOKEN_FIELDS}
-        fields |= {"entropies": -fields["entropies"], "baseline_rewards": np.full(4, 0.5)}
-        fields |= {"ref_logprobs": fields["logprobs"][::-1]}
-        extras = {name: np.full(4, 0.5) for name in estimator.needs if name not in fields}
-        rewards, mask = np.array([0.0, 1.0, 1.0, 0.0]), np.ones(shape, dtype=bool)
-        batch = RolloutBatch(rewards=rewards, response_mask=mask, group_ids=np.array(groups), extras=extras, **fields)
-        return compute_advantages(batch, estimator, step=10**6).values
-
-    return not np.allclose(values([0, 0, 1, 1]), values([0, 1, 2, 3]))

@@ -31,6 +31,21 @@ def chosen(args: Any) -> Estimator | None:
     return getattr(args, "zoo", None)
 
 
+class _Asked:
+    """OpenRLHF's ``Actor``, asked for entropies where it is called for log-probabilities."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.actor, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        logprobs, output = self.actor(*args, **kwargs, return_output=True, return_entropy=True)
+        self.entropies = output.entropy[:, -logprobs.shape[1] :].float().cpu()
+        return logprobs
+
+
 def keep_entropies(forward: Any) -> Any:
     """``PolicyModelActor.forward``: the pass that gives the old log-probabilities gives the entropies, too."""
 
@@ -38,24 +53,13 @@ def keep_entropies(forward: Any) -> Any:
         estimator = chosen(self.strategy.args)
         if estimator is None or "entropies" not in estimator.needs | estimator.uses:
             return forward(self, *args, **kwargs)
-        kept: list[torch.Tensor] = []
-
-        def ask(_: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            return given, named | {"return_output": True, "return_entropy": True}
-
-        def keep(_: Any, given: Any, result: tuple[torch.Tensor, Any]) -> torch.Tensor:
-            logprobs, output = result
-            kept.append(output.entropy[:, -logprobs.shape[1] :].float().cpu())
-            return logprobs
-
-        hooks = [self.actor.register_forward_pre_hook(ask, with_kwargs=True), self.actor.register_forward_hook(keep)]
+        actor, asked = self.actor, _Asked(self.actor)
         try:
+            self.actor = asked
             logprobs = forward(self, *args, **kwargs)
         finally:
-            for hook in hooks:
-                hook.remove()
-        (entropies,) = kept
-        return Scored(logprobs, entropies)
+            self.actor = actor
+        return Scored(logprobs, asked.entropies)
 
     return wrapped
 
