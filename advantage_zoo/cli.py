@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from advantage_zoo.estimator import Estimator
     from advantage_zoo.rollouts import Rollouts
 
+COMMANDS = "advantage_zoo.commands"
+
 
 def fail(message: str) -> NoReturn:
     """One sentence on standard error, exit status 2."""
@@ -26,7 +29,19 @@ def fail(message: str) -> NoReturn:
 
 
 class _Group(click.Group):
-    """A group whose commands need not say what to do when a library of the extra is missing."""
+    """A group whose commands need not say what to do when a library of the extra is missing.
+
+    Further commands are the entry points of group ``advantage_zoo.commands``, by which adapters offer theirs.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *(point.name for point in entry_points(group=COMMANDS))])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        return next((point.load() for point in entry_points(group=COMMANDS, name=cmd_name)), None)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
