@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from advantage_zoo.arrays.namespace import Array
-from advantage_zoo.batch import TOKEN_FIELDS, RolloutBatch
+from advantage_zoo.batch import OPTIONAL_FIELDS, TOKEN_FIELDS, RolloutBatch
 from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.estimator import Advantages, Estimator
 from advantage_zoo.parameters import Parameterised, Schedule, parameters_of
@@ -72,24 +72,49 @@ def scalars(advantages: Advantages, prefix: str) -> dict[str, Array]:
     return {f"{prefix}/{key}": x for key, x in advantages.diagnostics.items() if len(x.shape) == 0}
 
 
-def compares_responses(estimator: Estimator) -> bool:
-    """Whether advantages change with which responses answer one prompt, so that one a prompt would teach nothing.
+def needs_groups(estimator: Estimator, *, components: int = 1) -> bool:
+    """Whether responses that are alone in their groups get the same, whichever of them is rewarded.
 
-    Tried out on eight responses, one of them right. An estimator that needs fields of its own, which nobody can make
-    up, is taken to compare.
+    The estimator is tried on responses of a policy that is its own reference, as it is when training starts.
+
+    Args:
+        estimator: What is tried.
+        components: How many reward components each response has.
+
+    Returns:
+        False also for an estimator that cannot be tried, as it needs a field that only a plugin knows.
     """
-    tokens, rewards = np.linspace(0.1, 2, 24).reshape(8, 3), np.array([0.0] * 7 + [1.0])
-    made = dict.fromkeys(TOKEN_FIELDS, -tokens) | {"entropies": tokens, "ref_logprobs": -tokens[::-1]}
-    made |= {"reward_components": rewards[:, None], "baseline_rewards": rewards / 2}
-    fields: dict[str, Any] = {name: made[name] for name in estimator.needs | estimator.uses if name in made}
-    if not estimator.needs <= fields.keys():
-        return True
+    one, other = ([float(k == rewarded) for k in range(8)] * 2 for rewarded in (0, 1))
 
-    def values(*groups: int) -> Any:
-        batch = RolloutBatch(rewards=rewards, response_mask=tokens > 0, group_ids=np.array(groups), **fields)
-        return compute_advantages(batch, estimator, step=0).values
+    def alike(group_size: int) -> bool:
+        return np.array_equal(*(_trial(estimator, rewards, group_size, components) for rewards in (one, other)))
 
-    return not np.allclose(values(*[0] * 8), values(*range(8)))
+    try:
+        if alike(8):
+            return False  # it does not look at rewards at all
+    except Exception:
+        return False
+    try:
+        return alike(1)
+    except ValueError:
+        return True  # singleton="raise"
+
+
+def _trial(estimator: Estimator, rewards: list[float], group_size: int, components: int) -> Array:
+    outcome, shape = np.array(rewards), (len(rewards), 2)
+    fields: dict[str, Array] = {name: np.full(shape, -1.0) for name in (*TOKEN_FIELDS, *sorted(estimator.needs))}
+    fields["entropies"] = np.ones(shape)
+    fields["token_rewards"] = np.stack([np.zeros_like(outcome), outcome], 1)
+    fields["reward_components"] = np.repeat(outcome[:, None], components, 1)
+    fields["baseline_rewards"] = np.zeros_like(outcome)
+    batch = RolloutBatch(
+        rewards=outcome,
+        response_mask=np.ones(shape, dtype=bool),
+        group_ids=np.arange(len(rewards)) // group_size,
+        extras={name: x for name, x in fields.items() if name not in OPTIONAL_FIELDS},
+        **{name: x for name, x in fields.items() if name in OPTIONAL_FIELDS},
+    )
+    return compute_advantages(batch, estimator, step=0).values
 
 
 def _read(cls: type[Parameterised], key: str, value: Any) -> Any:

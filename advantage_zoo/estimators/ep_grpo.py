@@ -124,6 +124,12 @@ class EPGRPO(Estimator):
         weight = self.progress_weight * gate if self.gate_progress else self.progress_weight
         return Terms(polar, zero_variance, gate, buckets, outcome, weight * z)
 
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """Gate, bucket (from 0) and the two terms of Eq. 26, which sum to the advantage."""
+        terms = self.terms(batch)
+        buckets = terms.buckets - batch.token_groups * self.num_buckets
+        return {"gate": terms.gate, "bucket": buckets, "outcome": terms.outcome, "progress": terms.progress}
+
     def gate(self, batch: FlatBatch) -> Array:
         """``W_it = sigmoid(gate_temperature (H_it - mu) / (sigma + eps))``, (N,); in (0, 1) but for gate_mean_one."""
         scopes = {
