@@ -31,7 +31,7 @@ BINDING = Binding(
             f"{OURS}.training:keep_entropies",
         ),
     ),
-    tested=("0.11.2", "0.11.0"),
+    tested=("0.11.2",),
 )
 
 
