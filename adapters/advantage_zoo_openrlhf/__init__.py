@@ -2,11 +2,29 @@
 
     python -m advantage_zoo_openrlhf train_ppo_ray --algo.advantage.estimator ep_grpo ...
 
-The points of OpenRLHF that this relies on are the table in :mod:`advantage_zoo_openrlhf.patching`. What is changed, is
-changed in memory, after OpenRLHF's own modules have been imported. Importing this package imports nothing heavy: with
-``advantage-zoo openrlhf enable`` every Python process of the environment does.
+What is changed, is changed in memory; :mod:`advantage_zoo_openrlhf.points` lists it. Importing this package imports
+nothing heavy, as every Python process of an environment does after ``advantage-zoo openrlhf enable``.
 """
 
-from advantage_zoo_openrlhf.patching import install
+import sys
+from typing import Any
 
-__all__ = ["install"]
+
+def install() -> None:
+    """Bind what OpenRLHF has imported, and the rest as soon as it has been."""
+    from advantage_zoo_openrlhf.points import BINDING
+
+    BINDING.bind()
+
+
+def wait() -> None:
+    """Install as soon as OpenRLHF is imported."""
+    if not any(isinstance(finder, _Waiting) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Waiting())
+
+
+class _Waiting:
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        if name == "openrlhf":
+            sys.meta_path.remove(self)
+            install()

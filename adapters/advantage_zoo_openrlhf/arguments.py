@@ -19,49 +19,41 @@ HELP = (
 )
 
 
-def widen(add_argument: Any) -> Any:
+def widen(add_argument: Any, parser: Any, *args: Any, **kwargs: Any) -> argparse.Action:
     """``ArgumentParser.add_argument``: OpenRLHF's flag for the estimator takes the zoo's spellings besides its own."""
+    theirs = kwargs.get("choices")
+    if not theirs or not {f"--{ESTIMATOR}", f"--{FLAGS[ESTIMATOR]}"} & set(args):
+        return add_argument(parser, *args, **kwargs)
 
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> argparse.Action:
-        theirs = kwargs.get("choices")
-        if not theirs or not {f"--{ESTIMATOR}", f"--{FLAGS[ESTIMATOR]}"} & set(args):
-            return add_argument(self, *args, **kwargs)
-
-        def spelling(text: str) -> str:
-            try:
-                return text if text in theirs else make(text) and text
-            except (LookupError, TypeError, ValueError) as error:
-                raise argparse.ArgumentTypeError(error.args[0]) from error
-
-        self.advantage_zoo = tuple(theirs)
-        shown = ",".join(dict.fromkeys([*theirs, *names()]))
-        changed = {"choices": None, "type": spelling, "metavar": f"{{{shown}}}", "help": kwargs.get("help", "") + HELP}
-        return add_argument(self, *args, **kwargs | changed)
-
-    return wrapped
-
-
-def resolve_after(parse_known_args: Any) -> Any:
-    """``ArgumentParser.parse_known_args``: the estimator with its parameters goes into the namespace as ``zoo``."""
-
-    def wrapped(self: Any, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
-        theirs = getattr(self, "advantage_zoo", None)
-        if theirs is None:
-            return parse_known_args(self, args, namespace)
+    def spelling(text: str) -> str:
         try:
-            rest, blocks = take(sys.argv[1:] if args is None else list(args))
-            parsed, unknown = parse_known_args(self, rest, namespace)
-            flags = Flags(parsed, self.get_default)
-            chosen = resolve(flags, blocks, theirs)
-        except (LookupError, TypeError, ValueError, OSError) as error:
-            self.error(str(error.args[0] if isinstance(error, LookupError) else error))
-        if chosen is not None:
-            parsed.zoo = chosen
-        what = describe(chosen) if chosen else f"{flags[ESTIMATOR]}, OpenRLHF's own"
-        print(f"advantage-zoo: --{flags.name(ESTIMATOR)} is {what}; OpenRLHF {version('openrlhf')}", file=sys.stderr)
-        return parsed, unknown
+            return text if text in theirs else make(text) and text
+        except (LookupError, TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(error.args[0]) from error
 
-    return wrapped
+    parser.advantage_zoo = tuple(theirs)
+    shown = ",".join(dict.fromkeys([*theirs, *names()]))
+    changed = {"choices": None, "type": spelling, "metavar": f"{{{shown}}}", "help": kwargs.get("help", "") + HELP}
+    return add_argument(parser, *args, **kwargs | changed)
+
+
+def resolve_after(parse_known_args: Any, parser: Any, args: Any = None, namespace: Any = None) -> Any:
+    """``ArgumentParser.parse_known_args``: the estimator with its parameters goes into the namespace as ``zoo``."""
+    theirs = getattr(parser, "advantage_zoo", None)
+    if theirs is None:
+        return parse_known_args(parser, args, namespace)
+    try:
+        rest, blocks = take(sys.argv[1:] if args is None else list(args))
+        parsed, unknown = parse_known_args(parser, rest, namespace)
+        flags = Flags(parsed, parser.get_default)
+        chosen = resolve(flags, blocks, theirs)
+    except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        parser.error(str(error.args[0] if isinstance(error, LookupError) else error))
+    if chosen is not None:
+        parsed.zoo = chosen
+    what = describe(chosen) if chosen else f"{flags[ESTIMATOR]}, OpenRLHF's own"
+    print(f"advantage-zoo: --{flags.name(ESTIMATOR)} is {what}; OpenRLHF {version('openrlhf')}", file=sys.stderr)
+    return parsed, unknown
 
 
 def resolve(flags: Flags, blocks: dict[str, dict[str, Any]], theirs: tuple[str, ...]) -> Estimator | None:

@@ -1,6 +1,7 @@
 """What cannot work with an estimator, said before anything starts, in a sentence that names the flag."""
 
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,9 +11,8 @@ from advantage_zoo.adapting import needs_groups
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.parameters import parameters_of
 from advantage_zoo_openrlhf.flags import Flags
-from advantage_zoo_openrlhf.patching import missing
+from advantage_zoo_openrlhf.points import BINDING
 
-TESTED = "0.11.2"
 SCALES_ENTROPIES = Version("0.11.1")
 """The first release whose ``Actor.forward`` divides the logits by the temperature before it takes entropies."""
 FOLLOWS = {
@@ -51,16 +51,15 @@ def check(estimator: Estimator, flags: Flags) -> None:
     """Refuse flags that the estimator cannot work with.
 
     Raises:
+        RuntimeError: OpenRLHF has moved what the adapter binds.
         ValueError: Naming the flag and what to do.
     """
     name, wanted = estimator.name, estimator.needs | estimator.uses
     coefficient, in_loss = flags["algo.kl.init_coef"], flags["algo.kl.use_loss"]
     use_loss, init_coef = flags.name("algo.kl.use_loss"), flags.name("algo.kl.init_coef")
-    if lost := missing():
-        raise ValueError(
-            f"OpenRLHF {version('openrlhf')} has no {lost[0].name}({', '.join(lost[0].takes)}) in {lost[0].module}, "
-            f"which this adapter relies on; install openrlhf=={TESTED}."
-        )
+    for point in BINDING.points:
+        import_module(point.module)  # OpenRLHF is about to
+    BINDING.refuse_if_unbound()
     for field in sorted(NEVER.keys() & estimator.needs):
         raise ValueError(f"{name} needs {field}, which OpenRLHF does not hand over: {NEVER[field]}.")
     if "ref_logprobs" in estimator.needs and not (in_loss and coefficient > 0):
@@ -81,7 +80,7 @@ def check(estimator: Estimator, flags: Flags) -> None:
     if "entropies" in wanted and flags["rollout.temperature"] != 1 and Version(version("openrlhf")) < SCALES_ENTROPIES:
         raise ValueError(
             f"{flags.shown('rollout.temperature')}: OpenRLHF {version('openrlhf')} takes entropies at temperature 1, "
-            f"which are not those of the policy that sampled for {name}; install openrlhf=={TESTED}, or pass 1."
+            f"which are not those of the policy that sampled for {name}; install a later one, or pass 1."
         )
     if flags["algo.dynamic_filtering_enable"]:
         _check_scores(flags)

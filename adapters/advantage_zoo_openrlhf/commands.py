@@ -11,7 +11,7 @@ import click
 
 LINE = (
     'import importlib.util; importlib.util.find_spec("advantage_zoo_openrlhf") '
-    'and __import__("advantage_zoo_openrlhf").install()\n'
+    'and __import__("advantage_zoo_openrlhf").wait()\n'
 )
 PLAIN = "python -m openrlhf.cli.train_ppo_ray"
 

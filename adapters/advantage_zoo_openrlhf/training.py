@@ -46,80 +46,64 @@ class _Asked:
         return logprobs
 
 
-def keep_entropies(forward: Any) -> Any:
+def keep_entropies(forward: Any, policy: Any, *args: Any, **kwargs: Any) -> torch.Tensor | Scored:
     """``PolicyModelActor.forward``: the pass that gives the old log-probabilities gives the entropies, too."""
-
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor | Scored:
-        estimator = chosen(self.strategy.args)
-        if estimator is None or "entropies" not in estimator.needs | estimator.uses:
-            return forward(self, *args, **kwargs)
-        actor, asked = self.actor, _Asked(self.actor)
-        try:
-            self.actor = asked
-            logprobs = forward(self, *args, **kwargs)
-        finally:
-            self.actor = actor
-        return Scored(logprobs, asked.entropies)
-
-    return wrapped
+    estimator = chosen(policy.strategy.args)
+    if estimator is None or "entropies" not in estimator.needs | estimator.uses:
+        return forward(policy, *args, **kwargs)
+    actor, asked = policy.actor, _Asked(policy.actor)
+    try:
+        policy.actor = asked
+        logprobs = forward(policy, *args, **kwargs)
+    finally:
+        policy.actor = actor
+    return Scored(logprobs, asked.entropies)
 
 
-def part_entropies(flatten: Any) -> Any:
+def part_entropies(flatten: Any, maker: Any, refs: Any, *args: Any, **kwargs: Any) -> list[Any]:
     """``RemoteExperienceMaker._flatten_results``: hands on the log-probabilities and keeps the entropies."""
-
-    def wrapped(self: Any, refs: Any, duplicate_factor: int) -> list[Any]:
-        results = flatten(self, refs, duplicate_factor)
-        if not results or not isinstance(results[0], Scored):
-            return results
-        self.zoo_entropies = [result.entropies for result in results]
-        return [result.logprobs for result in results]
-
-    return wrapped
+    results = flatten(maker, refs, *args, **kwargs)
+    if not results or not isinstance(results[0], Scored):
+        return results
+    maker.zoo_entropies = [result.entropies for result in results]
+    return [result.logprobs for result in results]
 
 
-def overwrite(compute: Any) -> Any:
+def overwrite(compute: Any, maker: Any, experiences: list[Any]) -> list[Any]:
     """``RemoteExperienceMaker.compute_advantages_and_returns``: OpenRLHF shapes the rewards, the zoo estimates."""
-
-    def wrapped(self: Any, experiences: list[Any]) -> list[Any]:
-        estimator, flags = chosen(self.strategy.args), Flags(self.strategy.args)
-        if estimator is None:
-            return compute(self, experiences)
-        if flags["algo.dynamic_filtering_enable"] and any(experience.scores is None for experience in experiences):
-            raise ValueError(
-                f"--{flags.name('algo.dynamic_filtering_enable')} kept every prompt, as responses came without "
-                "`scores`; have the executor return them."
-            )
-        kl_rewards = [experience.kl * -max(self.kl_ctl.value, 0.0) for experience in experiences]  # OpenRLHF drops kl
-        asked = flags[ESTIMATOR]
-        try:
-            flags[ESTIMATOR] = self.advantage_estimator = STAND_IN
-            experiences = compute(self, experiences)
-        finally:
-            flags[ESTIMATOR] = self.advantage_estimator = asked
-        entropies = self.__dict__.pop("zoo_entropies", None)
-        group_size = flags["rollout.n_samples_per_prompt"]
-        batch = to_batch(experiences, estimator.needs | estimator.uses, group_size, entropies, kl_rewards)
-        advantages = estimate(batch, estimator, getattr(self, "zoo_step", None))
-        self.zoo_scalars = scalars(advantages, "zoo")
-        sizes = [len(experience.index) for experience in experiences]
-        for experience, rows in zip(experiences, advantages.values.split(sizes), strict=True):
-            experience.advantages = rows[:, : experience.action_mask.shape[1]].contiguous()
-            experience.returns = experience.advantages.clone()
-        return experiences
-
-    return wrapped
+    estimator, flags = chosen(maker.strategy.args), Flags(maker.strategy.args)
+    if estimator is None:
+        return compute(maker, experiences)
+    if flags["algo.dynamic_filtering_enable"] and any(experience.scores is None for experience in experiences):
+        raise ValueError(
+            f"--{flags.name('algo.dynamic_filtering_enable')} kept every prompt, as responses came without `scores`; "
+            "have the executor return them."
+        )
+    kl_rewards = [experience.kl * -max(maker.kl_ctl.value, 0.0) for experience in experiences]  # OpenRLHF drops kl
+    asked = flags[ESTIMATOR]
+    try:
+        flags[ESTIMATOR] = maker.advantage_estimator = STAND_IN
+        experiences = compute(maker, experiences)
+    finally:
+        flags[ESTIMATOR] = maker.advantage_estimator = asked
+    entropies = maker.__dict__.pop("zoo_entropies", None)
+    group_size = flags["rollout.n_samples_per_prompt"]
+    batch = to_batch(experiences, estimator.needs | estimator.uses, group_size, entropies, kl_rewards)
+    advantages = estimate(batch, estimator, getattr(maker, "zoo_step", None))
+    maker.zoo_scalars = scalars(advantages, "zoo")
+    sizes = [len(experience.index) for experience in experiences]
+    for experience, rows in zip(experiences, advantages.values.split(sizes), strict=True):
+        experience.advantages = rows[:, : experience.action_mask.shape[1]].contiguous()
+        experience.returns = experience.advantages.clone()
+    return experiences
 
 
-def count_and_log(train_step: Any) -> Any:
+def count_and_log(step: Any, trainer: Any, rollout_samples: Any, global_step: int) -> tuple[dict[str, Any], int]:
     """``BasePPOTrainer.train_step``: tells the experience maker the step; its diagnostics go to OpenRLHF's loggers."""
-
-    def wrapped(self: Any, rollout_samples: Any, global_step: int) -> tuple[dict[str, Any], int]:
-        self.experience_maker.zoo_step = global_step
-        status, next_step = train_step(self, rollout_samples, global_step)
-        found = getattr(self.experience_maker, "zoo_scalars", {})
-        return status | {key: value.item() for key, value in found.items()}, next_step
-
-    return wrapped
+    trainer.experience_maker.zoo_step = global_step
+    status, following = step(trainer, rollout_samples, global_step)
+    found = getattr(trainer.experience_maker, "zoo_scalars", {})
+    return status | {key: value.item() for key, value in found.items()}, following
 
 
 def estimate(batch: RolloutBatch, estimator: Estimator, step: int | None) -> Advantages:

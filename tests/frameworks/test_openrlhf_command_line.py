@@ -1,18 +1,20 @@
 """OpenRLHF's own command line under the adapter: what it takes, what it refuses, in which words."""
 
 import importlib
+import sys
 import warnings
 
 import pytest
 
 import advantage_zoo as az
+from advantage_zoo.binding import Point
 from advantage_zoo.parameters import Schedule
 
 with warnings.catch_warnings():  # of OpenRLHF's own imports
     warnings.simplefilter("ignore")
     import advantage_zoo_openrlhf
     import openrlhf.cli.train_ppo_ray as command
-    from advantage_zoo_openrlhf import patching
+    from advantage_zoo_openrlhf.points import BINDING, MAKER
     from frameworks.openrlhf_run.made import FLAGS, REFERENCE, make_files, parse, unwidened
 
     advantage_zoo_openrlhf.install()
@@ -267,28 +269,22 @@ def test_a_plugin_s_estimator_is_taken(run, tmp_path, monkeypatch):
     assert run(ESTIMATOR, "acme:mine", *NO_KL, "--zoo.acme:mine.scale", "3").zoo.scale == 3
 
 
-def test_every_point_that_is_relied_on_is_there():
-    assert patching.missing() == []
-    for point in patching.POINTS:
-        owner = getattr(importlib.import_module(point.module), point.name.partition(".")[0])
-        owner = owner.__ray_metadata__.modified_class if hasattr(owner, "__ray_metadata__") else owner
-        method = getattr(owner, point.name.partition(".")[2])
-        assert hasattr(method, "advantage_zoo") == bool(point.wrapper), point
+def test_every_point_that_is_touched_is_there_and_bound():
+    findings = BINDING.findings()
+    assert {finding.detail for finding in findings} == {"as expected, and bound"}
+    assert len(findings) == 9
 
 
-@pytest.mark.parametrize(
-    "moved",
-    [
-        patching.Point(patching.MAKER, "RemoteExperienceMaker.gone", ("experiences",), "training:overwrite"),
-        patching.Point(patching.MAKER, "RemoteExperienceMaker.make_experience", ("renamed",), "training:overwrite"),
-        patching.Point("openrlhf.gone", "RemoteExperienceMaker.make_experience", ("self",)),
-    ],
-)
+@pytest.mark.parametrize("moved", ["RemoteExperienceMaker.gone", "RemoteExperienceMaker.make_experience"])
 def test_a_point_that_has_moved_is_said_before_anything_starts(run, refusal, monkeypatch, moved):
-    monkeypatch.setattr(patching, "POINTS", (*patching.POINTS, moved))
+    point = Point(MAKER, moved, "renamed", "advantage_zoo_openrlhf.training:overwrite")
+    monkeypatch.setitem(vars(BINDING), "problems", {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vars(BINDING), "points", (point,))
+        BINDING.bind_module(sys.modules[MAKER])
     message = refusal(ESTIMATOR, "grpo", *NO_KL)
-    assert f"OpenRLHF 0.11.2 has no {moved.name}({moved.takes[0]}) in {moved.module}" in message
-    assert message.endswith("install openrlhf==0.11.2.")
+    assert f"does not fit openrlhf 0.11.2: {MAKER}.{moved} could not be bound" in message
+    assert message.endswith("Releases that fit: 0.11.2.")
     assert not hasattr(run(ESTIMATOR, "dr_grpo"), "zoo")  # OpenRLHF's own go on
 
 

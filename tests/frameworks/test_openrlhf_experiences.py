@@ -270,9 +270,9 @@ def test_the_step_is_openrlhf_s(maker, rollout):
         seen.append(samples.gathered(experiences))
         return {"reward": 1.0}, global_step + 1
 
-    step, trainer = count_and_log(train_step), SimpleNamespace(experience_maker=made)
+    trainer = SimpleNamespace(experience_maker=made)
     for number in (0, 2, 9):
-        status, following = step(trainer, rollout, number)
+        status, following = count_and_log(train_step, trainer, rollout, number)
         assert following == number + 1
         expected = az.compute_advantages(rollout.batch(), f"ep_grpo(progress_weight={min(number / 4, 1) * 0.2})")
         np.testing.assert_allclose(seen[-1], expected.values.numpy(), atol=1e-6)

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from advantage_zoo_openrlhf import commands, doctor, patching
+from advantage_zoo_openrlhf import commands, doctor
+from advantage_zoo_openrlhf.points import BINDING
 from click.testing import CliRunner
 
 from advantage_zoo.cli import main
@@ -35,7 +36,7 @@ def test_the_launcher_takes_it():
 def test_enabled_the_plain_command_takes_it_and_disabled_it_is_as_before(switch):
     assert "Enabled" in switch("enable", "--yes")
     assert NEEDS in say("openrlhf.cli.train_ppo_ray", *UNKNOWN)
-    assert "takes the zoo's estimators" in doctor.examine()[-1].detail
+    assert "takes the zoo's estimators" in doctor.examine()[1].detail
     assert "as it was" in switch("disable")
     assert "invalid choice: 'ep_grpo'" in say("openrlhf.cli.train_ppo_ray", *UNKNOWN)
 
@@ -50,17 +51,7 @@ def test_no_file_of_openrlhf_is_changed():
 
 def test_the_doctor_finds_every_point():
     findings = doctor.examine()
-    assert [finding.what for finding in findings] == ["package", "points", "plain command"]
+    assert [finding.what for finding in findings[:2]] == ["openrlhf", "plain command"]
     assert all(finding.ok for finding in findings)
-    assert findings[0].detail == "0.11.2"
-
-
-def test_the_doctor_names_a_point_that_has_moved(monkeypatch):
-    moved = patching.Point(patching.MAKER, "RemoteExperienceMaker.gone", ("experiences",), "training:overwrite")
-    monkeypatch.setattr(doctor, "missing", lambda: [moved])
-    points = doctor.examine()[1]
-    assert not points.ok
-    assert points.detail == (
-        "openrlhf.trainer.ppo_utils.experience_maker: RemoteExperienceMaker.gone(experiences) not there; install "
-        "openrlhf==0.11.2, which the adapter was tested with."
-    )
+    assert findings[0].detail.startswith("0.11.2 (tested: 0.11.2")
+    assert [finding.what for finding in findings[2:]] == [str(point) for point in BINDING.points]
