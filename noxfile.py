@@ -73,7 +73,7 @@ VLLM_IMPORTS = (
 )
 
 
-FRAMEWORKS = {"verl": ("verl==0.9.1", "transformers<5.11"), "trl": ("trl==1.16.0",)}
+FRAMEWORKS = {"verl": ("verl==0.9.1", "transformers<5.11"), "trl": ("trl==1.16.0", "peft==0.21.2")}
 
 
 def install_framework(session: nox.Session, framework: str) -> None:
@@ -90,9 +90,9 @@ def verl(session: nox.Session) -> None:
 
 @nox.session
 def trl(session: nox.Session) -> None:
-    """The presets of TRL against the statements of TRL's trainers."""
+    """The presets of TRL against the statements of TRL's trainers; the adapter, training."""
     install_framework(session, "trl")
-    session.run("pytest", "tests/frameworks/test_trl.py", *session.posargs)
+    session.run("pytest", "tests/frameworks/test_trl.py", "tests/frameworks/test_trl_trainer.py", *session.posargs)
 
 
 @nox.session(default=False)
