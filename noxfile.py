@@ -95,6 +95,18 @@ def trl(session: nox.Session) -> None:
     session.run("pytest", "tests/frameworks/test_trl.py", "tests/frameworks/test_trl_trainer.py", *session.posargs)
 
 
+@nox.session
+def lab(session: nox.Session) -> None:
+    """The laboratory: its tests, and `--quick`, which trains, compares and draws."""
+    install_framework(session, "trl")
+    session.install("-e", ".[cli]", "-r", "integrations/trl/lab/requirements.txt")
+    session.run("pytest", "tests/frameworks/test_lab.py", *session.posargs)
+    out = Path(session.create_tmp()) / "quick"
+    shutil.rmtree(out, ignore_errors=True)
+    with session.chdir("integrations/trl"):
+        session.run("python", "-m", "lab", "--quick", "--out", str(out))
+
+
 @nox.session(default=False)
 @nox.parametrize("framework", ("verl", "trl", "rlax", "skyrl", "ms_swift"))
 def golden(session: nox.Session, framework: str) -> None:
