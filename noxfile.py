@@ -4,6 +4,7 @@ torch is pinned and comes first everywhere: a range that admits newer releases w
 `golden` runs on demand.
 """
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,8 @@ nox.options.error_on_missing_interpreters = True
 
 TORCH = "torch==2.13.0"
 PLUGINS = Path("tests/plugins")
+ELSEWHERE = ("wheel", "frameworks", "browser")
+"""Folders of tests that have sessions of their own."""
 
 
 def install_torch(session: nox.Session) -> None:
@@ -36,7 +39,7 @@ def core(session: nox.Session) -> None:
     install_torch(session)
     session.install("-e", ".[cli,jax,transformers]", "--group", "test")
     session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy,torch,jax,strict"
-    session.run("pytest", "--ignore=tests/wheel", "--ignore=tests/frameworks", "-n", "auto", *session.posargs)
+    session.run("pytest", *(f"--ignore=tests/{there}" for there in ELSEWHERE), "-n", "auto", *session.posargs)
 
 
 @nox.session
@@ -57,6 +60,24 @@ def wheel(session: nox.Session) -> None:
         session.run("pytest", *options, str(root / "tests" / "wheel"))
 
 
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The report in a headless Chromium, Debian's, driven by Playwright."""
+    if not (os.environ.get("CHROMIUM") or shutil.which("chromium")):
+        install_chromium(session)
+    session.install("-e", ".[cli]", "--group", "test", "--group", "browser")
+    session.run("pytest", "tests/browser", *session.posargs)
+
+
+def install_chromium(session: nox.Session) -> None:
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        session.error(
+            "There is no chromium: install Debian's package of that name, or set CHROMIUM to the path of one."
+        )
+    session.run("apt-get", "update", "-qq", external=True)
+    session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", external=True)
+
+
 OPENRLHF_PINS = ("ray[default]==2.55.0", "transformers==5.15.0", "deepspeed==0.19.6")
 OPENRLHF_IMPORTS = ("datasets", "peft", "pylatexenc", "torchdata")
 VLLM_IMPORTS = (
@@ -73,26 +94,49 @@ VLLM_IMPORTS = (
 )
 
 
-FRAMEWORKS = {"verl": ("verl==0.9.1", "transformers<5.11"), "trl": ("trl==1.16.0", "peft==0.21.2")}
+# What verl imports and does not ask for; its extra for the CPU would pin another torch.
+VERL_IMPORTS = ("cachetools", "fastapi", "msgspec", "pyzmq", "uvicorn")
+VERL = ("verl==0.9.1", "transformers<5.11", "TransferQueue==0.1.11", *VERL_IMPORTS)
+VERL_BEFORE = ("0.8.0", "0.7.1")
+"""Releases before the default trainer of today; they ask for a NumPy that newer pyarrow and pandas do not take."""
+
+FRAMEWORKS = {"verl": VERL, "trl": ("trl==1.16.0", "peft==0.21.2")}
 
 
 def install_framework(session: nox.Session, framework: str) -> None:
     install_torch(session)
-    session.install(TORCH, *FRAMEWORKS[framework], "-e", ".", "--group", "test")
+    session.install(TORCH, *FRAMEWORKS[framework], "-e", ".[cli]", "--group", "test")
 
 
 @nox.session
 def verl(session: nox.Session) -> None:
-    """The presets of verl against verl's own estimators."""
+    """verl and Ray for real: the stock trainer on the CPU, the adapter, the presets against verl's own estimators."""
     install_framework(session, "verl")
-    session.run("pytest", "tests/frameworks/test_verl.py", *session.posargs)
+    session.install("--no-deps", str(PLUGINS / "acme"))  # a third party's estimator, which is trained with
+    tests = ("test_verl.py", "test_dumps_verl.py", "test_verl_adapter.py", "test_verl_training.py")
+    session.run("pytest", *(f"tests/frameworks/{test}" for test in tests), *session.posargs)
+
+
+@nox.session
+@nox.parametrize("release", VERL_BEFORE)
+def verl_before(session: nox.Session, release: str) -> None:
+    """The adapter and the `compute_advantage` of earlier releases, which look for no entry points."""
+    install_torch(session)
+    session.install(
+        TORCH,
+        *(f"verl=={release}", "transformers<5", "numpy<2", "pyarrow<22", "pandas<3", *VERL_IMPORTS),
+        *("-e", ".[cli]", "--group", "test"),
+    )
+    session.env["VERL_USE_EXTERNAL_MODULES"] = "advantage_zoo_verl"
+    session.run("pytest", "tests/frameworks/test_verl_adapter.py", *session.posargs)
 
 
 @nox.session
 def trl(session: nox.Session) -> None:
-    """The presets of TRL against the statements of TRL's trainers; the adapter, training."""
+    """The presets of TRL against the statements of TRL's trainers, the log of a run; the adapter, training."""
     install_framework(session, "trl")
-    session.run("pytest", "tests/frameworks/test_trl.py", "tests/frameworks/test_trl_trainer.py", *session.posargs)
+    names = ("test_trl.py", "test_dumps_trl.py", "test_trl_trainer.py")
+    session.run("pytest", *(f"tests/frameworks/{name}" for name in names), *session.posargs)
 
 
 @nox.session
@@ -156,6 +200,6 @@ def mutation(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation builds, its generated parts are fresh."""
-    session.install("-e", ".[cli]", "--group", "docs")
+    session.install("-e", ".[cli,testing]", "--group", "docs")
     session.run("python", "docs/generate.py", "--check")
     session.run("zensical", "build", "--clean")

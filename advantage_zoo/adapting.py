@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from advantage_zoo.arrays.namespace import Array
-from advantage_zoo.compute import make
+from advantage_zoo.batch import OPTIONAL_FIELDS, TOKEN_FIELDS, RolloutBatch
+from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.estimator import Advantages, Estimator
 from advantage_zoo.parameters import Parameterised, Schedule, parameters_of
 from advantage_zoo.spelling import parameter
@@ -67,6 +70,51 @@ def describe(estimator: Estimator) -> str:
 def scalars(advantages: Advantages, prefix: str) -> dict[str, Array]:
     """The scalar diagnostics as ``prefix/name``, still on their device: nothing is waited for until they are read."""
     return {f"{prefix}/{key}": x for key, x in advantages.diagnostics.items() if len(x.shape) == 0}
+
+
+def needs_groups(estimator: Estimator, *, components: int = 1) -> bool:
+    """Whether responses that are alone in their groups get the same, whichever of them is rewarded.
+
+    The estimator is tried on responses of a policy that is its own reference, as it is when training starts.
+
+    Args:
+        estimator: What is tried.
+        components: How many reward components each response has.
+
+    Returns:
+        False also for an estimator that cannot be tried, as it needs a field that only a plugin knows.
+    """
+    one, other = ([float(k == rewarded) for k in range(8)] * 2 for rewarded in (0, 1))
+
+    def alike(group_size: int) -> bool:
+        return np.array_equal(*(_trial(estimator, rewards, group_size, components) for rewards in (one, other)))
+
+    try:
+        if alike(8):
+            return False  # it does not look at rewards at all
+    except Exception:
+        return False
+    try:
+        return alike(1)
+    except ValueError:
+        return True  # singleton="raise"
+
+
+def _trial(estimator: Estimator, rewards: list[float], group_size: int, components: int) -> Array:
+    outcome, shape = np.array(rewards), (len(rewards), 2)
+    fields: dict[str, Array] = {name: np.full(shape, -1.0) for name in (*TOKEN_FIELDS, *sorted(estimator.needs))}
+    fields["entropies"] = np.ones(shape)
+    fields["token_rewards"] = np.stack([np.zeros_like(outcome), outcome], 1)
+    fields["reward_components"] = np.repeat(outcome[:, None], components, 1)
+    fields["baseline_rewards"] = np.zeros_like(outcome)
+    batch = RolloutBatch(
+        rewards=outcome,
+        response_mask=np.ones(shape, dtype=bool),
+        group_ids=np.arange(len(rewards)) // group_size,
+        extras={name: x for name, x in fields.items() if name not in OPTIONAL_FIELDS},
+        **{name: x for name, x in fields.items() if name in OPTIONAL_FIELDS},
+    )
+    return compute_advantages(batch, estimator, step=0).values
 
 
 def _read(cls: type[Parameterised], key: str, value: Any) -> Any:

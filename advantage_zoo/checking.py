@@ -2,9 +2,10 @@
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from advantage_zoo.estimator import Estimator
 from advantage_zoo.printing import new_table, print_table
 from advantage_zoo.progress import bar
 from advantage_zoo.registry import registry
+from advantage_zoo.spelling import construct
+from advantage_zoo.suggestions import nearest
 from advantage_zoo.testing import INVARIANTS, backend, cases, check_law
 
 
@@ -27,7 +30,9 @@ class Outcome:
     broken: str
 
 
-def run(which: str, backends: Sequence[str] | None, only: Sequence[str]) -> list[Outcome]:
+def run(
+    which: str, backends: Sequence[str] | None, only: Sequence[str], row_fields: Sequence[str] = ()
+) -> list[Outcome]:
     """Check every law that holds for the estimator, or only those named, on every library.
 
     Raises:
@@ -36,42 +41,51 @@ def run(which: str, backends: Sequence[str] | None, only: Sequence[str]) -> list
     """
     unknown = [law for law in only if law not in INVARIANTS]
     if unknown:
-        raise LookupError(f"No invariant is called {', '.join(unknown)}; there are {', '.join(INVARIANTS)}.")
+        close = nearest(unknown[0].upper(), INVARIANTS)
+        raise LookupError(f"No invariant is called {', '.join(unknown)}{close}; there are {', '.join(INVARIANTS)}.")
     instance, pairs = cases(find(which), backends)
     pairs = [(law, name) for law, name in pairs if not only or law.id in only]
     if not pairs:
-        raise LookupError(f"{instance.name} does not claim {', '.join(only)}, so there is nothing to check.")
+        raise LookupError(
+            f"{instance.name} does not claim {', '.join(only)}, or no library here has it to break: nothing to check."
+        )
     outcomes: list[Outcome] = []
     with bar("checking", len(pairs)) as advance:
         for law, name in pairs:
             try:
-                check_law(law, instance, backend(name))
+                check_law(law, instance, backend(name), row_fields=row_fields)
                 broken = ""
             except AssertionError as error:
                 broken = str(error)
-            except Exception as error:  # the estimator's own failure is a finding, too
-                broken = f"{instance!r} fails on {name} ({type(error).__name__}: {error})"
             outcomes.append(Outcome(law.id, name, broken))
             advance(1)
     return outcomes
 
 
-def find(which: str) -> str | type[Estimator]:
-    """The class that ``package.module:Class`` or ``FILE.py:Class`` names; any other spelling as it stands.
+def find(which: str) -> str | type[Estimator] | Estimator:
+    """What ``package.module:Class`` or ``FILE.py:Class`` names, with parameters in parentheses if it has any given.
+
+    Any other spelling as it stands.
 
     Raises:
         LookupError: The module has no such class.
         ImportError: The module can't be imported.
+        TypeError: A parameter is unknown, missing or of the wrong type.
     """
-    place, colon, name = which.rpartition(":")
-    if not colon or which in registry().entries or not name.isidentifier():
+    found = re.fullmatch(r"(.+?):([^\W\d]\w*)(\(.*\))?", which)
+    if found is None or which.partition("(")[0] in registry().entries:
         return which
+    place, name, arguments = found.groups()
     module = _load(Path(place)) if place.endswith(".py") else _imported(place)
-    found: Any = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, Estimator)):
-        what = "no such name" if found is None else "something else there"
+    cls: Any = getattr(module, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, Estimator)):
+        what = "no such name" if cls is None else "something else there"
         raise LookupError(f"{which}: expected a subclass of advantage_zoo.Estimator; {place} has {what}.")
-    return found
+    return construct(cls, name + (arguments or "")) if arguments or _required(cls) else cls
+
+
+def _required(cls: type[Estimator]) -> bool:
+    return any(f.default is MISSING for f in fields(cls))
 
 
 def _imported(name: str) -> Any:
@@ -104,6 +118,13 @@ def to_dict(which: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {"estimator": which, "holds": not any(o.broken for o in outcomes), "laws": rows}
 
 
+def _mark(broken: str | None) -> Text:
+    """``None`` is a law that the library cannot break."""
+    if broken is None:
+        return Text("-", style="dim")
+    return Text("broken", style="red") if broken else Text("holds")
+
+
 def print_outcomes(which: str, outcomes: Sequence[Outcome], console: Console) -> None:
     """A row a law, a column a library; then what is broken, once a law."""
     libraries = list(dict.fromkeys(o.library for o in outcomes))
@@ -113,7 +134,7 @@ def print_outcomes(which: str, outcomes: Sequence[Outcome], console: Console) ->
     table.add_column("")
     broken = {(o.law, o.library): o.broken for o in outcomes}
     for law in dict.fromkeys(o.law for o in outcomes):
-        marks = [Text("broken", style="red") if broken[law, name] else "holds" for name in libraries]
+        marks = [_mark(broken.get((law, name))) for name in libraries]
         table.add_row(law, *marks, INVARIANTS[law].law)
     print_table(console, table)
     shown = {o.law: o for o in reversed(outcomes) if o.broken}

@@ -77,16 +77,19 @@ def list_command(as_json: bool) -> None:
 @click.argument("which", metavar="ESTIMATOR")
 @click.option("-b", "--backends", metavar="NAME[,NAME]", help="Array libraries; default: all that are installed.")
 @click.option("--law", "only", metavar="ID", multiple=True, help="Only this invariant, as often as you like.")
+@click.option("--row-field", "row_fields", metavar="NAME", multiple=True, help="A field of its own, one a response.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def check(which: str, backends: str | None, only: tuple[str, ...], as_json: bool) -> None:
+def check(which: str, backends: str | None, only: tuple[str, ...], row_fields: tuple[str, ...], as_json: bool) -> None:
     """Hold an estimator to the invariants: those that every estimator keeps, and those that it claims.
 
     ESTIMATOR is package.module:Class, FILE.py:Class, or any spelling that compare takes. Needs hypothesis. The exit
-    status is 1 if a law is broken; then the smallest batch that breaks it is shown, and where its breach has hurt.
+    status is 1 if a law is broken; then the smallest batch that breaks it is shown, and where the law comes from. A
+    field that only the estimator knows gets one number a token, or with --row-field one a response.
 
     \b
     advantage-zoo check my_package.my_module:MyEstimator
     advantage-zoo check ep_grpo --backends numpy,torch
+    advantage-zoo check "mine.py:Mine(weight=2)"
     advantage-zoo check "grpo | whiten" --law PERMUTATION
     """  # noqa: D301
     try:
@@ -94,7 +97,9 @@ def check(which: str, backends: str | None, only: tuple[str, ...], as_json: bool
     except ModuleNotFoundError as error:
         fail(f'check needs hypothesis ({error}): pip install "advantage-zoo[cli,testing]"')
     names = None if backends is None else [name.strip() for name in backends.split(",") if name.strip()]
-    outcomes = _or_fail(lambda: checking.run(which, names, only))
+    if names == []:
+        fail("--backends names none; expected for instance numpy,torch.")
+    outcomes = _or_fail(lambda: checking.run(which, names, only, row_fields))
     if as_json:
         _print_json(checking.to_dict(which, outcomes))
     else:
@@ -135,9 +140,16 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--threshold", default=0.5, show_default=True, help="A response is successful if its reward is above this."
 )
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="NAME=COLUMN[,NAME=COLUMN]",
+    help="What FILE calls the columns of a rollout file; a reward may be a sum, reward=right+0.5*form.",
+)
+@click.option("--show", type=int, metavar="GROUP", help="Print this group's responses token by token, no tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
-    "--report", type=click.Path(path_type=Path), metavar="PATH", help="Also write an HTML page with a heat map."
+    "--report", type=click.Path(path_type=Path), metavar="PATH", help="Also write an HTML page: charts, every response."
 )
 def compare(
     file: Path | None,
@@ -145,13 +157,16 @@ def compare(
     settings: tuple[str, ...],
     step: int | None,
     threshold: float,
+    columns: tuple[str, ...],
+    show: int | None,
     as_json: bool,
     report: Path | None,
 ) -> None:
     """Run estimators on identical rollouts and show what each one does.
 
-    FILE is a Parquet file of rollouts (docs/rollouts.md), or the name of rollouts in the package: arithmetic, a small
-    model's on multi-step arithmetic with known step correctness, which is the default; defects, where formulas stumble.
+    FILE is a file of rollouts (docs/rollouts.md), a dump of verl or TRL or the folder of these, JSON lines or Parquet;
+    or the name of rollouts in the package: arithmetic, a small model's on multi-step arithmetic with known step
+    correctness, which is the default; defects, where formulas stumble.
 
     \b
     advantage-zoo compare
@@ -159,25 +174,41 @@ def compare(
     advantage-zoo compare --set ep_grpo.num_buckets=5 --set grpo.eps=1e-4
     advantage-zoo compare -e "grpo, grpo | top_entropy(0.2) | whiten, mix(grpo, ep_grpo, 0.5)"
     advantage-zoo compare defects -e "grpo, grpo@verl, grpo@openrlhf(clip_range=[-1000, 1000])"
+    advantage-zoo compare rollout_data/ --report compare.html
+    advantage-zoo compare mine.jsonl --columns prompt=question,text=answer,reward=score
+    advantage-zoo compare --show 38 -e grpo,ep_grpo
     advantage-zoo compare --json > compare.json
     """  # noqa: D301
     from advantage_zoo.compare import compare as run
     from advantage_zoo.progress import bar
-    from advantage_zoo.rollouts import SHIPPED, read_rollouts, shipped_rollouts
+    from advantage_zoo.rollouts import SHIPPED, column_map, read, shipped_rollouts
     from advantage_zoo.validation import validate
 
     source = file or shipped_rollouts()
     if str(source) in SHIPPED and not source.exists():
         source = shipped_rollouts(str(source))
+    if show is not None and as_json:
+        fail("--show and --json: choose one.")
     _check_before_the_work(report, threshold)
-    rollouts = _or_fail(lambda: read_rollouts(source))
-    instances = _chosen(rollouts, source, estimators, settings)
+    rollouts, notes = _or_fail(lambda: read(source, column_map(columns)))
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+    if show is not None and show not in rollouts.groups:
+        some = ", ".join(map(str, list(dict.fromkeys(rollouts.groups))[:5]))
+        fail(f"--show {show}: {source} has no such group; it has {len(set(rollouts.groups))}, such as {some}.")
+    instances, left_out = _chosen(rollouts, source, estimators, settings)
     with _notes():
         _or_fail(lambda: validate(rollouts.batch()))
         with bar("comparing", len(instances), show=len(instances) * len(rollouts) > 10_000) as advance:
-            comparison = _or_fail(lambda: run(rollouts, instances, threshold=threshold, step=step, advance=advance))
+            comparison = _or_fail(
+                lambda: run(rollouts, instances, threshold=threshold, step=step, left_out=left_out, advance=advance)
+            )
     if as_json:
         _print_json({"file": str(source), **comparison.to_dict()})
+    elif show is not None:
+        from advantage_zoo.compare.show import show_group
+
+        _or_fail(lambda: show_group(comparison, show, _console()))
     else:
         from advantage_zoo.compare.tables import print_comparison
 
@@ -244,9 +275,9 @@ def _check_before_the_work(report: Path | None, threshold: float) -> None:
 
 def _chosen(
     rollouts: "Rollouts", source: Path, estimators: tuple[str, ...], settings: tuple[str, ...]
-) -> "list[tuple[str, Estimator]]":
-    """The instances that --estimators and --set ask for."""
-    from advantage_zoo.compare.choosing import choose, configure
+) -> "tuple[list[tuple[str, Estimator]], dict[str, str]]":
+    """The instances that --estimators and --set ask for; and what was left out, with the reasons."""
+    from advantage_zoo.compare.choosing import by_reason, choose, configure
     from advantage_zoo.spelling import split
 
     asked = [name for words in estimators for name in split(words)]
@@ -254,9 +285,9 @@ def _chosen(
         fail("--estimators names none; advantage-zoo list shows what there is.")
     names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))
     if left_out:
-        which = ", ".join(f"{name} ({', '.join(fields)})" for name, fields in left_out.items())
-        click.echo(f"Note: left out, as no rollout file holds what they need: {which}.", err=True)
-    return _or_fail(lambda: configure(names, settings))
+        which = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason(left_out).items())
+        click.echo(f"Note: left out: {which}.", err=True)
+    return _or_fail(lambda: configure(names, settings)), left_out
 
 
 def _or_fail(action: Callable[[], Any]) -> Any:

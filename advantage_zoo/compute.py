@@ -1,5 +1,6 @@
 """compute_advantages: from a batch and a name to advantages."""
 
+import numbers
 import re
 from typing import Any
 
@@ -71,6 +72,8 @@ def compute_advantages(
     """
     if not isinstance(batch, RolloutBatch):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"The batch is a {type(batch).__name__}; expected a RolloutBatch.")
+    if step is not None and (isinstance(step, bool) or not isinstance(step, numbers.Integral) or step < 0):  # pyright: ignore
+        raise ValueError(f"step is {step!r}; expected the number of the optimisation step, a whole number from 0.")
     register_with_jax()
     chosen = make(which, **params).at(step)
     missing = [name for name in sorted(chosen.needs) if batch.get(name) is None]

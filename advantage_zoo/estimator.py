@@ -95,6 +95,13 @@ class Estimator(Parameterised, ABC):
         What stands at masked tokens does not matter; the fields of ``batch`` are widened and carry no gradient.
         """
 
+    def explain(self, batch: "FlatBatch") -> Mapping[str, Array]:
+        """What each token's advantage is made of, for reports: (N,) or (B,) arrays by name; nothing if not overridden.
+
+        Computed when somebody looks, never in training. What stands at masked tokens does not matter.
+        """
+        return no_arrays()
+
     @property
     def batch_statistics(self) -> bool:
         """Whether one group's advantages depend on other groups, as those of batch normalisation do."""

@@ -121,7 +121,7 @@ class FlatBatch:
         """(N,) index of a valid token among its response's valid tokens, from 0; anything in range where not valid."""
         xp = self.xp
         so_far = self.row_cumsum(xp.astype(self.mask, self.rewards.dtype))
-        return xp.astype(xp.clip(so_far - 1, 0, None), self.row_ids.dtype)
+        return xp.astype(xp.clip(so_far - 1, 0), self.row_ids.dtype)
 
     @_once
     def counted(self) -> Array:
@@ -152,7 +152,7 @@ class FlatBatch:
         batch = self._batch
         if batch.cu_seqlens is None:
             return self.xp.reshape(x, tuple(batch.response_mask.shape))[:, -1]
-        last = self.xp.clip(self.xp.astype(batch.cu_seqlens, self.row_ids.dtype)[1:] - 1, 0, None)
+        last = self.xp.clip(self.xp.astype(batch.cu_seqlens, self.row_ids.dtype)[1:] - 1, 0)
         return self.xp.take(x, last)
 
     def group_sum(self, x: Array) -> Array:

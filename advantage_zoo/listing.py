@@ -7,10 +7,12 @@ from typing import Any
 from rich.table import Table
 
 from advantage_zoo.frameworks.preset import Preset
-from advantage_zoo.parameters import parameters_of
+from advantage_zoo.parameters import SHAPES, Schedule, parameters_of
 from advantage_zoo.printing import new_table
 from advantage_zoo.registry import BUILTIN, Entry, registry
 from advantage_zoo.transforms import TRANSFORMS, Mix, RewardTransform
+
+SCHEDULE = [f.name for f in dataclasses.fields(Schedule) if f.name != "shape"]
 
 
 def _estimators() -> list[Entry]:
@@ -27,6 +29,7 @@ def to_dict() -> dict[str, Any]:
         "estimators": [_entry(entry) for entry in _estimators()],
         "presets": [_entry(entry) | _preset(entry.cls) for entry in _presets()],
         "transforms": [{"stands": _stands(cls)} | _described(name, cls) for name, cls in _transforms()],
+        "schedules": [{"name": name, "parameters": SCHEDULE, "stands": "as a parameter"} for name in SHAPES],
         "problems": registry().problems,
     }
 
@@ -54,10 +57,12 @@ def tables() -> Iterable[tuple[Table, str]]:
     transforms = _table("Transforms", "name", "stands", "parameters", "arXiv")
     for name, cls in _transforms():
         transforms.add_row(name, _stands(cls), _words(parameters_of(cls)), _arxiv(cls))
+    for name in SHAPES:
+        transforms.add_row(name, "as a parameter", _words(SCHEDULE), "-")
     yield (
         transforms,
-        'Spelled "overlong(20480, 4096) | grpo | top_entropy(0.2) | whiten"; a parameter may follow a schedule by '
-        "step, linear(0, 0.2, 200) or cosine(0, 0.2, 200).",
+        'Spelled "overlong(20480, 4096) | grpo | top_entropy(0.2) | whiten"; a parameter that follows a schedule by '
+        "step, ep_grpo(progress_weight=linear(0, 0.2, 200)).",
     )
 
 

@@ -141,7 +141,7 @@ def _load(setting: str) -> Registry:
         classes: list[type[Estimator]] = []
         try:
             # One by one and not through pluggy's call of all, so that one plugin's failure is its own.
-            hooks[name].function(lambda cls, into=classes: into.append(_checked(cls)))  # pyright: ignore
+            hooks[name].function(lambda cls, into=classes: into.append(registrable(cls)))  # pyright: ignore
         except (Exception, SystemExit) as error:
             found.problems[name] = f"failed to register its estimators ({type(error).__name__}: {error})."
         found.add(BUILTIN if name in ours else name, classes)
@@ -173,8 +173,12 @@ def _plugins(setting: str, problems: dict[str, str]) -> Iterable[tuple[str, Any]
             problems[point.name] = f"failed to load from {point.value!r} ({type(error).__name__}: {error})."
 
 
-def _checked(cls: Any) -> type[Estimator]:
-    """``cls`` if it can be registered; otherwise what is wrong with it."""
+def registrable(cls: Any) -> type[Estimator]:
+    """``cls`` if it can be registered.
+
+    Raises:
+        TypeError: It can't, and why.
+    """
     if not (isinstance(cls, type) and issubclass(cls, Estimator)):
         raise TypeError(f"register() takes a subclass of advantage_zoo.Estimator, not {cls!r}")
     name = cls.__dict__.get("name")

@@ -50,6 +50,20 @@ def build(text: str) -> Estimator:
     return _pipeline(pipe, text)
 
 
+def construct(cls: type[Estimator], text: str) -> Estimator:
+    """An instance of a class that need not be registered, with the arguments of ``text``, ``Name(key=value)``.
+
+    Raises:
+        TypeError: A parameter is unknown, missing or of the wrong type.
+        ValueError: It cannot be read, or a parameter is out of its range.
+    """
+    reader = _Reader(text)
+    stage = reader.stage()
+    if reader.here:
+        reader.fail(f"expected the end, not {reader.here!r}")
+    return _made(cls, stage, text)
+
+
 def parameter(cls: type[Parameterised], key: str, text: str) -> Any:
     """What ``text`` says as the value of a parameter: a number, a word, true or false, a list, a schedule, a pipe.
 

@@ -104,6 +104,18 @@ def presets(framework: str) -> str:
     return _table(["preset", "what it computes", "how it differs from ours, and what that does", "source"], rows)
 
 
+def invariants(kind: str) -> str:
+    """Table of the laws that every estimator keeps (``always``), or may claim (``claimable``), and their sources."""
+    from advantage_zoo.testing import INVARIANTS
+
+    laws = [law for law in INVARIANTS.values() if law.always == (kind == "always")]
+    issue = re.compile(r"([\w-]+/[\w-]+)#(\d+)")
+    rows = [
+        [f"`{law.id}`", law.law, issue.sub(r"[\1#\2](https://github.com/\1/issues/\2)", law.source)] for law in laws
+    ]
+    return _table(["id", "law", "where its absence has hurt, or what it follows from"], rows)
+
+
 def claims(_: str) -> str:
     """Table of which built-in estimator claims which invariant."""
     classes = {name: az.estimator(name).claims for name in az.names()}
@@ -155,7 +167,7 @@ def defects(_: str) -> str:
 
 
 KINDS: dict[str, Callable[[str], str]] = {
-    f.__name__: f for f in (parameters, metadata, zoo, estimators, presets, claims, comparison, defects)
+    f.__name__: f for f in (parameters, metadata, zoo, estimators, presets, invariants, claims, comparison, defects)
 }
 
 

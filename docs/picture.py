@@ -10,8 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-ESTIMATORS = "dapo,dr_grpo,ep_grpo,grpo"
-SIZE = "1180,575"
+ESTIMATORS = "grpo,dr_grpo,gtpo,rl_zvp,ep_grpo"
+VIEW = "responses?row=311&token=7&sort=disagreement&between=gtpo&between=ep_grpo"
+SIZE = "1240,890"
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -21,11 +22,12 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--virtual-time-budget=10000",
 )
 
 
 def main() -> None:
-    """Write the report to a folder of its own and photograph its top."""
+    """Write the report to a folder of its own and photograph one of its views."""
     picture = Path(__file__).resolve().parent / "compare.png"
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "compare.html"
@@ -33,7 +35,7 @@ def main() -> None:
         arguments = ("compare", "-e", ESTIMATORS, "--report", report)
         subprocess.run([command, *arguments], check=True, stdout=subprocess.DEVNULL)
         options = (*FLAGS, f"--user-data-dir={folder}/profile", f"--window-size={SIZE}", f"--screenshot={picture}")
-        subprocess.run(["chromium", *options, report.as_uri()], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["chromium", *options, f"{report.as_uri()}#{VIEW}"], check=True, stderr=subprocess.DEVNULL)
     print(f"Wrote {picture.relative_to(Path.cwd())}.")
 
 

@@ -3,11 +3,15 @@
 import os
 
 import pytest
+from hypothesis import Phase, settings
 
 from advantage_zoo.testing import backend, installed
 
 REQUIRED = tuple(filter(None, os.environ.get("ADVANTAGE_ZOO_TEST_BACKENDS", "").split(",")))
 ALL = ("numpy", "readonly", "torch", "jax", "strict")
+
+# Of thousands of mutants nobody reads the smallest counterexample.
+settings.register_profile("mutation", phases=(Phase.explicit, Phase.generate))
 
 
 def library(name):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import advantage_zoo as az
-from advantage_zoo.adapting import describe, from_config, scalars
+from advantage_zoo.adapting import describe, from_config, needs_groups, scalars
 from advantage_zoo.parameters import Schedule
 
 EPGRPO = az.estimators.EPGRPO
@@ -99,3 +99,36 @@ def test_only_scalars_are_logged_and_none_is_read():
     assert all(x is advantages.diagnostics[key.rpartition("/")[2]] for key, x in logged.items())
     row = az.Advantages(np.zeros(2), {"one": np.float64(1.0), "of_rows": np.zeros(2)})
     assert set(scalars(row, "p")) == {"p/one"}
+
+
+@pytest.mark.parametrize("step", ["2", -3, 1.5, True])
+def test_a_step_is_a_whole_number_from_0(step):
+    batch = az.RolloutBatch(
+        rewards=np.array([1.0, 0.0]), response_mask=np.ones((2, 2), bool), group_ids=np.zeros(2, int)
+    )
+    with pytest.raises(ValueError, match=rf"step is {step!r}; expected the number of the optimisation step"):
+        az.compute_advantages(batch, "grpo", step=step)
+    assert az.compute_advantages(batch, "grpo", step=np.int64(3)).values.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("which", "needs"),
+    [
+        ("grpo", True),
+        ("ep_grpo", True),
+        ("passk", True),
+        ("grpo(singleton=raise)", True),
+        ("dr_grpo | whiten", True),
+        ("mix(grpo, ep_grpo, 0.5)", True),
+        ("gdpo", True),
+        ("grpo(singleton=raw)", False),  # plain REINFORCE, which the user has asked for
+        ("grpo@verl", False),
+        ("reinforce", False),
+        ("reinforce_pp", False),
+        ("gae", False),
+        ("remax", False),
+        ("mix(grpo, reinforce, 0.5)", False),
+    ],
+)
+def test_which_estimators_need_more_than_one_response_a_prompt(which, needs):
+    assert needs_groups(az.make(which), components=2) == needs

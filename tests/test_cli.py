@@ -47,8 +47,8 @@ UNFED = {"gae", "gdpo", "otb", "remax"}
 def left_out(result):
     """The estimators that the one note on standard error names."""
     (line,) = result.stderr.splitlines()
-    assert line.startswith("Note: left out, as no rollout file holds what they need: ")
-    return set(re.findall(r"(\w+) \(", line))
+    assert line.startswith("Note: left out: ")
+    return set(re.findall(r"\w+", re.sub(r"\([^)]*\)", "", line.partition("out: ")[2])))
 
 
 def refused(*words):
@@ -139,7 +139,7 @@ def test_compare_without_a_file_takes_the_shipped_one():
 def test_json_alone_on_stdout(file):
     result = run("compare", file, "--json", "-e", "grpo,ep_grpo")
     out = json.loads(result.stdout, parse_constant=lambda word: pytest.fail(word))
-    assert set(out) == {"file", "rollouts", "threshold", "estimators", "agreement"}
+    assert set(out) == {"file", "rollouts", "threshold", "estimators", "left_out", "agreement"}
     assert [entry["name"] for entry in out["estimators"]] == ["grpo", "ep_grpo"]
     assert out["estimators"][0]["metrics"]["groups_without_signal"] == {"count": 2, "total": 3, "share": 2 / 3}
 
@@ -177,22 +177,21 @@ def test_threshold_decides_what_failed(file):
 
 def test_a_file_without_signals_still_feeds_those_that_need_none(tmp_path):
     path = rollout_file(tmp_path / "bare.parquet", logprobs=None, ref_logprobs=None, entropies=None)
-    line = refused("compare", path)
-    for words in ("bare.parquet", "entropies", "logprobs", "ref_logprobs", "ep_grpo"):
-        assert words in line
-    fed = line.partition("--estimators ")[2].partition(" ")[0]
-    result = run("compare", path, "--estimators", fed)
+    result = run("compare", path)
     assert result.exit_code == 0, result.output
-    assert {"grpo", "dapo", "dr_grpo"} <= set(fed.split(","))
+    assert {"ep_grpo", "erpo", "prime", *UNFED} <= left_out(result)
+    assert (
+        "ep_grpo, erpo (needs entropies, logprobs and ref_logprobs, which these rollouts do not have)" in result.stderr
+    )
+    assert "dr_grpo" in result.stdout
 
 
 @pytest.mark.parametrize("column", ["logprobs", "ref_logprobs", "entropies"])
 def test_a_missing_input_is_named_with_the_estimator(tmp_path, column):
     path = rollout_file(tmp_path / "f.parquet", **{column: None})
-    for words in (("compare", path), ("compare", path, "--estimators", "ep_grpo")):
-        line = refused(*words)
-        assert f"has no {column}, which" in line
-        assert "ep_grpo" in line
+    line = refused("compare", path, "--estimators", "ep_grpo")
+    assert f"f.parquet has no {column}, which ep_grpo needs" in line
+    assert "--estimators grpo runs without" in refused("compare", path, "-e", "grpo,ep_grpo")
 
 
 def without(column):
@@ -423,7 +422,7 @@ def test_check_names_the_law_the_batch_and_the_source(mine):
     assert result.exit_code == 1
     assert re.search(r"SHIFT +broken", result.stdout)
     assert re.search(r"SCALE_EQUIVARIANT +holds", result.stdout)
-    for words in ("Smallest batch: RolloutBatch(rewards=", "Where it hurt: ", "1 of 2 checks are broken."):
+    for words in ("Smallest batch: rewards=", "(seed ", "Source: ", "1 of 2 checks are broken."):
         assert words in result.stdout
     out = json.loads(run("check", "mine_of_the_test.py:Mine", "-b", "numpy", "--law", "SHIFT", "--json").stdout)
     assert out["holds"] is False
@@ -544,3 +543,43 @@ def test_collect_says_what_is_wrong_in_one_sentence(adapter, error):
 def test_collect_without_its_extra_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "advantage_zoo_transformers", None)
     assert "[cli,transformers]" in refused(*WORDS)
+
+
+# --- compare --show
+
+
+def test_show_prints_every_response_of_the_group_and_no_table(file):
+    result = run("compare", file, "--show", "5", "-e", "grpo,ep_grpo")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Group 5: 3 responses to 'prompt 0'"
+    heads = [line for line in lines if line.startswith("row ")]
+    assert heads[0] == "row 0, successful, reward 1, 4 tokens"
+    assert [line.split(",")[0] for line in heads] == ["row 0", "row 1", "row 2"]
+    assert "tokens   ⏎t1t2t3" in lines
+    assert "steps    rr" in result.stdout
+    signs = [line.split()[1] for line in lines if line.startswith("grpo ")]
+    assert signs == ["#" * 7, "=" * 9, "=" * 11]
+    assert "Signal" not in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_show_colours_the_tokens_where_there_are_colours(file):
+    _, out, _ = installed("compare", file, "--show", "5", "-e", "grpo", FORCE_COLOR="1", COLORTERM="truecolor")
+    lanes = [line for line in out.splitlines() if line.startswith("grpo ")]
+    assert len(lanes) == 3
+    for lane, colour in zip(lanes, ("48;2;33;102;172", "48;2;179;88;6", "48;2;179;88;6"), strict=True):
+        assert colour in lane
+        assert re.sub(r"\x1b\[[\d;]*m", "", lane).split()[1].startswith("⏎t1t2")
+
+
+def test_show_marks_tool_output(tmp_path):
+    mask = [[True] * (len(row) - 1) + [False] for row in made_rollouts().tokens]
+    path = rollout_file(tmp_path / "tool.parquet", response_mask=mask)
+    out = run("compare", path, "--show", "5", "-e", "grpo").stdout
+    assert "#####~~" in out
+
+
+def test_show_of_a_group_that_is_not_there_names_some_that_are(file):
+    assert "has no such group; it has 3, such as 5, 2, 9" in refused("compare", file, "--show", "0")
+    assert "choose one" in refused("compare", file, "--show", "5", "--json")

@@ -14,9 +14,10 @@ import advantage_zoo as az
 from advantage_zoo.compare import ComparisonError, compare
 from advantage_zoo.compare.choosing import ChoiceError, choose, configure
 from advantage_zoo.compare.metrics import agreement, measure
-from advantage_zoo.compare.selection import groups_by_outcome, telling_failure, telling_responses
+from advantage_zoo.compare.selection import groups_by_outcome, telling_failure
 from advantage_zoo.compare.tables import cosine as cosine_text
-from advantage_zoo.compare.tables import print_comparison, visible
+from advantage_zoo.compare.tables import print_comparison
+from advantage_zoo.compare.texts import visible
 from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
 
 
@@ -188,7 +189,7 @@ def test_json_has_a_stable_form_and_no_nan():
     done = compare(made_rollouts(), ["grpo", "ep_grpo"])
     out = done.to_dict()
     assert json.loads(json.dumps(out, allow_nan=False)) == out
-    assert set(out) == {"rollouts", "threshold", "estimators", "agreement"}
+    assert set(out) == {"rollouts", "threshold", "estimators", "left_out", "agreement"}
     assert set(out["rollouts"]) == {"responses", "groups", "tokens", "metadata"}
     assert set(out["agreement"]) == {"names", "cosine", "sign"}
     for entry in out["estimators"]:
@@ -258,11 +259,13 @@ def test_choose_by_default_takes_what_the_file_can_feed(monkeypatch):
     monkeypatch.setenv("ADVANTAGE_ZOO_PLUGINS", "none")
     names, left_out = choose(made_rollouts(), "f.parquet")
     assert set(names) | set(left_out) == set(az.names())
-    with pytest.raises(ChoiceError, match=r"f has no entropies and no ref_logprobs, which .*ep_grpo.* need") as failed:
-        choose(made_rollouts(entropies=None, ref_logprobs=None), "f")
-    runs = str(failed.value).partition("--estimators ")[2].partition(" ")[0].split(",")
-    assert {"dapo", "dr_grpo", "grpo"} <= set(runs)
-    assert choose(made_rollouts(entropies=None, ref_logprobs=None), "f", runs)[0] == runs
+    assert left_out["gae"] == "needs values, which no rollout file holds"
+    bare = made_rollouts(entropies=None, ref_logprobs=None)
+    names, left_out = choose(bare, "f")
+    assert {"dapo", "dr_grpo", "grpo"} <= set(names)
+    assert left_out["ep_grpo"] == "needs entropies and ref_logprobs, which these rollouts do not have"
+    with pytest.raises(ChoiceError, match=r"f has no entropies and no ref_logprobs, which ep_grpo needs; .*grpo runs"):
+        choose(bare, "f", ["grpo", "ep_grpo"])
 
 
 @pytest.mark.parametrize(
@@ -310,9 +313,7 @@ def test_groups_by_outcome_and_the_responses_that_are_drawn():
         "all wrong": [[6, 7, 8]],
     }
     assert telling_failure(rollouts, 0.5) == 2  # as many right steps as row 1, and longer
-    assert [row for _, row in telling_responses(rollouts, 0.5)] == [2, 0, 7, 4]
     assert telling_failure(made_rollouts(rewards=[1.0] * 9), 0.5) is None
-    assert [row for _, row in telling_responses(made_rollouts(rewards=[1.0] * 9), 0.5)] == [7]
 
 
 def printed(done, width=80):
@@ -395,7 +396,7 @@ def test_a_long_response_is_drawn_in_part():
         tokens=[["ab"] * n, *[["a"] * 3] * 3], token_ids=[[0] * n, *[[0] * 3] * 3], rewards=[0.0, 1.0, 1.0, 1.0]
     )
     text = printed(compare(long, ["grpo"]))
-    assert "more tokens; --report draws them" in text
+    assert "more tokens; --show 7 and --report draw them" in text
     assert len(text.splitlines()) < 60
 
 

@@ -1,7 +1,7 @@
 """`advantage-zoo doctor`, with adapters that are well, ill and broken."""
 
 import json
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, PackageNotFoundError
 
 import pytest
 from click.testing import CliRunner
@@ -60,3 +60,13 @@ def test_it_starts_with_itself(adapters):
     (own,) = doctor.examine().values()
     assert [finding.what for finding in own[:2]] == ["version", "registry"]
     assert "estimators; plugins: " in own[1].detail
+
+
+def test_a_framework_that_is_not_installed_is_no_fault(monkeypatch):
+    from advantage_zoo_verl import doctor as verl_doctor
+
+    def not_there(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(verl_doctor, "version", not_there)
+    assert verl_doctor.examine() == [Finding("verl", True, "not installed")]

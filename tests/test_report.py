@@ -1,44 +1,23 @@
-"""The HTML page: complete, self-contained, and safe whatever the rollouts hold."""
+"""The HTML page: complete, self-contained, and safe whatever the rollouts hold. tests/browser/ drives it."""
 
+import base64
 import hashlib
-import html
+import json
 import re
-from html.parser import HTMLParser
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from made_rollouts import made_rollouts, rollout_file
+from report_page import Page
 
 import advantage_zoo as az
 from advantage_zoo.cli import main
-from advantage_zoo.compare import compare
-from advantage_zoo.compare.report import MAX_TOKENS, render
-
-VOID = {"meta", "br", "link", "img", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Elements, texts and cells by table; refuses a page whose tags do not nest."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.open, self.texts, self.titles = [], [], [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        self.titles += [value for name, value in attrs if name == "title"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.texts.append(data)
+from advantage_zoo.compare import ComparisonError, compare, palette, payload
+from advantage_zoo.compare.profiles import axes, positive_mass, profile
+from advantage_zoo.compare.report import render
+from advantage_zoo.compare.texts import harmless, readable
 
 
 @pytest.fixture
@@ -56,50 +35,137 @@ def written(tmp_path, monkeypatch):
     return write
 
 
-def test_every_table_and_the_heat_map_are_there(written):
-    text = written()
-    page = Page(text)
-    heads = re.findall(r"<h2[^>]*>([^<]*)</h2>", text)
-    for head in ("Signal", "Polarity", "Cosine", "Sign agreement", "Diagnostics", "Provenance", "Token by token"):
-        assert head in heads
-    assert text.count("<article") == 4  # two of the mixed group, one of each dead one
+def page_of(*estimators, source, **changes):
+    """The page of made rollouts, and their comparison."""
+    done = compare(made_rollouts(**changes), estimators)
+    return Page(render(done, source=source, command="advantage-zoo compare")), done
+
+
+@pytest.fixture
+def source(tmp_path):
+    return rollout_file(tmp_path / "made.parquet")
+
+
+def test_every_view_is_there(written):
+    page = Page(written())
+    for head in ("The three failures", "Responses", "Agreement", "Cosine", "Sign", "Where the weight", "Provenance"):
+        assert any(text.startswith(head) for text in page.heads), head
     for name in ("grpo", "dr_grpo", "dapo", "ep_grpo"):
-        assert text.count(name) > 6
-    assert "⏎" in page.texts  # white space is visible
-    assert "t3" in page.texts
+        assert page.texts.count(name) >= 6  # failures, scale, both matrices twice, profiles, parameters
+    views = {value for tag, name, value in page.attributes if name == "data-page"}
+    assert views == {"summary", "responses", "agreement", "provenance"}
 
 
-def test_hovering_tells_the_numbers(written):
-    titles = Page(written()).titles
-    assert any(
-        re.search(
-            r"(?s)token 3: t3\nentropy \d\.\d{3} nats\nlog-ratio .*[+-]\d\.\d{3} nats\ngrpo: advantage -0\.577", t
-        )
-        for t in titles
-    )
+def test_the_charts_have_the_numbers_of_the_tables(written):
+    text = written("-e", "grpo,ep_grpo")
+    (row,) = re.findall(r'(?s)<tr><th scope="row">grpo</th>(.*?)</tr>', text.split("<tbody>")[1])
+    numbers = re.findall(r'class="number">([^<]*)<', row)
+    m = compare(made_rollouts(), ["grpo"]).results[0].metrics
+    shares = [m.high_entropy_share, m.right_steps_punished.value, m.wrong_steps_rewarded.value]
+    shares += [m.blame_on_wrong_steps, m.groups_without_signal.value, m.tokens_without_signal.value]
+    assert numbers == ["-" if share is None else f"{100 * share:.1f} %" for share in shares]
+    widths = re.findall(r"--v:([\d.]+)%;--r:([\d.]+)%", row)
+    assert [float(v) for v, _ in widths] == pytest.approx([100 * (share or 0) for share in shares], abs=0.01)
+    assert float(widths[0][1]) == pytest.approx(100 * m.high_entropy_tokens, abs=0.01)
+
+
+def test_the_page_holds_every_token_and_advantage(source):
+    page, done = page_of("grpo", "ep_grpo", source=source)
+    packed, rollouts = page.responses, done.rollouts
+    assert packed.header["rows"] == list(range(9))
+    assert packed.header["rewards"] == rollouts.rewards
+    assert [(group["id"], group["size"]) for group in packed.header["groups"]] == [(5, 3), (2, 3), (9, 3)]
+    for row, tokens in enumerate(rollouts.tokens):
+        assert packed.tokens(row) == ["⏎", *tokens[1:]]  # line ends are visible
+        for result in done.results:
+            values = packed.column(packed.lane(result.key))[row]
+            np.testing.assert_allclose(values, result.values[row, : len(tokens)], rtol=1e-3)
+    entropy = next(signal for signal in packed.header["signals"] if signal["name"] == "entropy")
+    np.testing.assert_allclose(packed.column(entropy)[4], rollouts.entropies[4], rtol=1e-3)
+    assert "rows" in packed.lane("grpo")  # one number a response will do
+    assert packed.header["first"] == 2
+
+
+def test_the_parts_of_ep_grpo_are_there_and_sum_up(source):
+    page, done = page_of(("mine", az.estimators.EPGRPO(num_buckets=3)), source=source)
+    packed = page.responses
+    parts = {part["name"]: packed.column(part) for part in packed.lane("mine")["parts"]}
+    assert list(parts) == ["gate", "bucket", "outcome", "progress"]
+    for row, tokens in enumerate(done.rollouts.tokens):
+        total = parts["outcome"][row] + parts["progress"][row]
+        np.testing.assert_allclose(total, done.results[0].values[row, : len(tokens)], atol=2e-3)
+        assert parts["bucket"][row].round(3).tolist() == sorted(parts["bucket"][row].round(3))  # progress never falls
+        assert parts["bucket"][row][-1] == pytest.approx(2)
+        assert (parts["gate"][row] > 0).all()
+
+
+@dataclass(frozen=True)
+class Told(az.estimators.GRPO):
+    name = "told"
+    told: str = az.param("fine", doc="What it says.")
+
+    def explain(self, batch):
+        ones = batch.xp.ones_like(batch.rewards)
+        return {
+            "fine": {"rows": ones * 2, "tokens": batch.to_tokens(ones) * 3},
+            "nan": {"x": ones * float("nan")},
+            "short": {"x": ones[:2]},
+        }[self.told]
+
+
+def test_what_a_plugin_explains_is_shown(source):
+    page, _ = page_of("grpo", Told(), source=source)
+    rows, tokens = page.responses.lane("told")["parts"]
+    assert (rows["name"], rows["rows"]) == ("rows", [2.0] * 9)
+    assert (tokens["name"], tokens["rows"]) == ("tokens", [3.0] * 9)
+
+
+@pytest.mark.parametrize("told", ["nan", "short", "nothing of the kind"])
+def test_what_a_plugin_explains_wrongly_is_refused_by_name(source, told):
+    with pytest.raises(ComparisonError, match=r"told.explain failed \((ValueError|KeyError): "):
+        page_of(Told(told=told), source=source)
+
+
+def test_only_zero_is_zero(source):
+    entropies = [np.array([1e-30] + [1.0] * (len(row) - 1), np.float32) for row in made_rollouts().tokens]
+    page, _ = page_of("grpo", source=source, entropies=entropies)
+    (entropy,) = [signal for signal in page.responses.header["signals"] if signal["name"] == "entropy"]
+    assert all(column[0] > 0 for column in page.responses.column(entropy))
+
+
+def test_steps_and_masked_tokens_are_marked(source):
+    mask = [[True] * (len(row) - 1) + [False] for row in made_rollouts().tokens]
+    page, _ = page_of("grpo", source=source, response_mask=mask)
+    flags = page.responses.flags(1)  # steps 0 0 1 1 -1: right, then wrong; the last token is masked
+    assert flags.tolist() == [8 + 2, 2, 8 + 4, 4, 1]
+    values = page.responses.column(page.responses.lane("grpo"))
+    assert values[1][0] == pytest.approx(-0.57735, abs=1e-5)
 
 
 def test_provenance_says_where_it_comes_from(written, tmp_path):
-    text = written("--set", "ep_grpo.num_buckets=7", "-e", "grpo,ep_grpo")
-    assert hashlib.sha256((tmp_path / "made.parquet").read_bytes()).hexdigest() in text
-    assert az.__version__ in text
-    assert "num_buckets=7" in text
-    assert "made by hand" in text
-    assert "made.parquet" in text
+    text = written("--set", "ep_grpo.num_buckets=7", "-e", "grpo,ep_grpo", "--step", "3")
+    page = Page(text)
+    assert hashlib.sha256((tmp_path / "made.parquet").read_bytes()).hexdigest() in page.words
+    for words in (az.__version__, "num_buckets=7", "made by hand", "made.parquet"):
+        assert words in page.words
+    assert '<th scope="row">Step</th><td>3</td>' in text
 
 
-def test_nothing_is_fetched_from_anywhere(written):
+def test_nothing_is_fetched_from_anywhere_and_only_the_pages_own_script_runs(written):
     text = written()
     page = Page(text)
-    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
-    assert not [
-        value for _, name, value in page.attributes if name in ("src", "href", "srcset", "action", "background")
-    ]
+    assert not {"link", "img", "iframe", "object", "embed", "base"} & set(page.tags)
+    places = [value for _, name, value in page.attributes if name in ("src", "href", "srcset", "action", "background")]
+    assert places
+    assert all(place.startswith("#") for place in places)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
-    assert "url(" not in text
-    assert "@import" not in text
-    assert "http:" not in text
-    assert "https:" not in text
+    for words in ("url(", "@import", "http:", "https:", "innerHTML", "eval(", "fetch(", "XMLHttpRequest"):
+        assert words not in text
+    data, script = page.scripts
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", data)
+    (policy,) = [value for _, name, value in page.attributes if name == "content" and "default-src" in value]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
 
 
 NASTY = [
@@ -124,25 +190,27 @@ def test_what_the_rollouts_hold_never_becomes_markup(written, nasty):
         tag for tag in plain.tags if tag not in ("tr", "th", "td")
     ]
     assert {name for _, name, _ in page.attributes} == {name for _, name, _ in plain.attributes}
-    assert html.escape(nasty.replace("\x00\x1b[2J\u202e", ""), quote=False).replace("&#x27;", "'") in spoiled.replace(
-        "&#39;", "'"
-    ).replace("&#34;", '"')
+    assert spoiled.count("</script") == 2
+    assert nasty.replace("\x00\x1b[2J\u202e", "") in "".join(page.texts)  # in the provenance
+    assert page.responses.tokens(0)[0] == harmless(nasty)
+    assert page.responses.header["groups"][0]["prompt"] == harmless(nasty)
 
 
 def test_the_command_and_the_file_name_are_escaped(tmp_path):
     source = rollout_file(tmp_path / "<b>bold.parquet")
-    done = compare(made_rollouts(), ["grpo"])
-    text = render(done, source=source, command="advantage-zoo compare '<script>'")
-    assert "<script" not in text
-    assert "<b>" not in text
+    done = compare(made_rollouts(), ["grpo"], left_out={"<i>other": "needs <u>nothing"})
+    page = Page(render(done, source=source, command="advantage-zoo compare '<em>'"))
+    assert {"em", "b", "i", "u"} & set(page.tags) <= {"b", "i"}  # of the page itself
+    assert "<b>bold.parquet" in page.words
+    assert "<i>other" in page.words
 
 
-def test_colours_are_there_for_light_and_dark_and_their_scale_is_said(written):
-    text = written()
-    assert "prefers-color-scheme: dark" in text
-    words = " ".join("".join(Page(text).texts).split())
-    assert "largest |A|" in words
-    assert re.search(r"grpo 0?\.577", words)  # the lane's scale, of 1, 0, 0 in a group of three
+def test_what_was_left_out_is_greyed_with_the_reason(written):
+    text = written(entropies=None, ref_logprobs=None)
+    (row,) = re.findall(r'<tr class="off"><th scope="row">ep_grpo</th><td colspan="\d">([^<]*)</td>', text)
+    assert row == "not run: needs entropies and ref_logprobs, which these rollouts do not have"
+    assert '<input type="checkbox" disabled> ep_grpo<' in text
+    assert '<input type="checkbox" disabled> grpo<' not in text
 
 
 def only_tokens(rows):
@@ -152,20 +220,121 @@ def only_tokens(rows):
 
 
 def test_a_long_response_is_cut_and_says_so(written):
-    n = 3000
+    n = payload.MAX_TOKENS + 5
     rows = [["a"] * n, *made_rollouts().tokens[1:]]
-    text = written("-e", "grpo", **only_tokens(rows), rewards=[0.0, 1.0, 1.0] * 3)
-    assert f"the first {MAX_TOKENS} of {n} tokens" in " ".join(text.split())
-    assert text.count("<td") < 20 * MAX_TOKENS
-    assert "Polarity" not in text
+    page = Page(written("-e", "grpo", **only_tokens(rows), rewards=[0.0, 1.0, 1.0] * 3))
+    assert f"Of 1 long responses the first {payload.MAX_TOKENS:,} tokens are drawn" in page.words
+    assert page.responses.header["lengths"][0] == n
+    assert page.responses.header["kept"][0] == payload.MAX_TOKENS
+    assert "no labels of such steps, so it can't be told" in page.words
+    assert "no entropies, so it can't be told" in page.words
 
 
-def test_tokens_that_the_policy_did_not_emit_are_marked(written):
-    mask = [[True] * (len(row) - 1) + [False] for row in made_rollouts().tokens]
-    assert any("not emitted by the policy" in title for title in Page(written(response_mask=mask)).titles)
+def many(groups, size=2):
+    """Rollouts of many small groups."""
+    n = groups * size
+    return {
+        **only_tokens([["a", f"b{row}"] for row in range(n)]),
+        "prompts": ["p"] * n,
+        "texts": ["x"] * n,
+        "rewards": [float(row % size) for row in range(n)],
+        "groups": [row // size for row in range(n)],
+    }
+
+
+@pytest.mark.parametrize("limit", ["MAX_BYTES", "MAX_TEXT"])
+def test_many_groups_are_sampled_evenly_and_it_says_so(written, monkeypatch, limit):
+    monkeypatch.setattr(payload, limit, 4_000)
+    text = written("-e", "grpo", **many(1000))
+    page = Page(text)
+    groups = [group["id"] for group in page.responses.header["groups"]]
+    assert 10 < len(groups) < 990
+    assert f"Drawn are {len(groups)} of 1,000 groups" in page.words
+    gaps = np.diff(groups)
+    assert gaps.max() <= 2 * np.median(gaps) + 1
+    assert len(page.scripts[0]) <= 4_000 or limit == "MAX_BYTES"
+    assert page.words.count("1,000") >= 2  # the facts are of all
 
 
 def test_rollouts_without_a_mixed_group_and_empty_responses_are_drawn(written):
     rows = [[]] * 3 + [["a", "b"]] * 6
-    text = written("-e", "grpo", **only_tokens(rows), rewards=[1.0] * 9)
-    assert text.count("<article") == 1
+    page = Page(written("-e", "grpo", **only_tokens(rows), rewards=[1.0] * 9))
+    assert page.responses.header["kept"] == [0] * 3 + [2] * 6
+
+
+def test_nothing_but_empty_responses(written):
+    page = Page(written("-e", "grpo", **only_tokens([[]] * 9)))
+    assert page.responses.total == 0
+
+
+def test_left_out_is_in_the_json_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVANTAGE_ZOO_PLUGINS", "none")
+    source = rollout_file(tmp_path / "bare.parquet", entropies=None)
+    out = json.loads(CliRunner().invoke(main, ["compare", str(source), "--json"]).stdout)
+    assert out["left_out"]["erpo"] == "needs entropies, which these rollouts do not have"
+
+
+# --- colours, texts, profiles
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_on_every_colour_has_the_contrast_that_reading_needs(dark):
+    rules = list(palette.css(dark))
+    assert len(rules) == 2 * palette.LEVELS
+    for rule in rules:
+        back, front = (tuple(bytes.fromhex(word)) for word in re.findall("#([0-9a-f]{6})", rule))
+        assert palette.contrast(back, front) >= 4.5, rule
+
+
+def test_levels_grow_with_the_size_and_keep_the_sign():
+    assert [palette.level(x, 2.0) for x in (0, 1e-9, 2, -2, -1)] == ["z", "p1", "p8", "n8", "n5"]
+    assert palette.level(0.0, 0.0) == "z"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "shown"),
+    [
+        (["a", " b"], "a b", ["a", " b"]),
+        (["Hello", "Ġworld", "Ċ", "âĤ¬"], "Hello world\n€", ["Hello", " world", "\n", "€"]),
+        (["ä½", "ł", "好"], "你好", ["\\xe4\\xbd", "\\xa0", "好"]),
+        (["ä½", "ł", "å¥½"], "你好", ["\\xe4\\xbd", "\\xa0", "好"]),
+        (
+            ["▁Hello", "▁w", "<0x0A>", "<0xE2>", "<0x82>", "<0xAC>", "</s>"],
+            "Hello w\n€",
+            [" Hello", " w", "\n", "\\xe2", "\\x82", "\\xac", "</s>"],
+        ),
+        (["Ġ"], "Ġ", ["Ġ"]),  # a response about tokenizers
+        (["?"], "other", ["?"]),
+        ([], "", []),
+    ],
+)
+def test_vocabularies_spelling_is_decoded_where_that_gives_the_text(tokens, text, shown):
+    assert readable(tokens, text) == shown
+
+
+def test_profiles_by_hand():
+    rollouts = made_rollouts(**only_tokens([["a"] * 10, ["a"] * 10, *made_rollouts().tokens[2:]]))
+    batch = rollouts.batch()
+    by_position, by_length = axes(batch)
+    mask = np.asarray(batch.response_mask)
+    values = np.zeros(mask.shape)
+    values[0, 0], values[1, 9] = 3.0, -1.0
+    p = profile(values, mask, by_position)
+    mean = 4 / mask.sum()
+    starts = int(mask[by_position.bins == 0].sum())
+    assert p.positive[0] == pytest.approx(3 / starts / mean)
+    assert sum(x for x in p.positive[1:] if x) == 0
+    assert p.negative[9] == pytest.approx(1 / mask[by_position.bins == 9].sum() / mean)
+    long = profile(values, mask, by_length)
+    tokens = np.bincount(by_length.bins[mask], minlength=5)
+    assert sum(x * n for x, n in zip(long.positive, tokens, strict=True) if n) == pytest.approx(3 / mean)
+    assert positive_mass(values, mask) == pytest.approx(3 / 4)
+    assert positive_mass(values * 0, mask) is None
+    assert set(profile(values * 0, mask, by_position).positive) <= {0.0, None}
+
+
+def test_tokens_of_equal_entropy_share_a_bin():
+    rollouts = made_rollouts(entropies=[np.zeros(len(row), np.float32) for row in made_rollouts().tokens])
+    batch = rollouts.batch()
+    mask = np.asarray(batch.response_mask)
+    assert np.unique(axes(batch)[0].bins[mask]).size == 1

@@ -27,6 +27,13 @@ class Unit(NamedTuple):
     varies: Array
     """(S,) bool: the largest member differs from the smallest. An exact test, not a rounded std against 0."""
 
+    def half_spread(self, eps: float, floor: float = 0.0) -> Array:
+        """(S,) half of ``max(std, floor) + eps`` in units of ``x``, infinity where that is 0: a divisor."""
+        xp = namespace(self.std)
+        half_std = self.std * self.half_range
+        half = xp.where(half_std > floor * 0.5, half_std, floor * 0.5) + eps * 0.5
+        return xp.where(half == 0, xp.inf, half)
+
 
 def unit(
     x: Array, segment_ids: Array, num_segments: int, valid: Array, ddof: int = 0, weights: Array | None = None
@@ -94,9 +101,7 @@ def standardise(
     """
     xp = namespace(x)
     u = unit(x, segment_ids, num_segments, valid, ddof, weights)
-    half_std = u.std * u.half_range
-    half_spread = xp.where(half_std > floor * 0.5, half_std, floor * 0.5) + eps * 0.5
-    half_spread = xp.where(half_spread == 0, xp.inf, half_spread)
+    half_spread = u.half_spread(eps, floor)
     if subtract_mean:
         return u.centred * xp.take(u.half_range / half_spread, segment_ids)
     return xp.where(valid, x * 0.5, 0.0) / xp.take(half_spread, segment_ids)
@@ -134,8 +139,8 @@ def segment_quantile(
     start = segment_cumsum(count, segment_ids[:1] * 0, num_segments) - count
     # A rank that is whole but for the rounding of K, or of the product in float32, is whole.
     rank = quantile * (count - 1) if linear else xp.ceil(quantile * (1 - 5e-7) * count - 1e-5) - 1
-    last = xp.clip(count - 1, 0, None)
-    low = xp.clip(xp.floor(rank), 0, None)
+    last = xp.clip(count - 1, 0)
+    low = xp.clip(xp.floor(rank), 0)
     low, high = xp.where(low > last, last, low), xp.where(low + 1 > last, last, low + 1)
     here, above = (_at(members, start + place) for place in (low, high))
     found = here + (above - here) * (rank - low) if linear else here
@@ -172,7 +177,7 @@ def top_share(x: Array, valid: Array, fraction: float) -> Array:
     falling = -xp.sort(-xp.where(valid, x, -xp.inf))
     count = xp.sum(xp.astype(valid, x.dtype))
     last = xp.astype(xp.ceil(count * fraction), index_dtype(x)) - 1
-    return valid & (x >= xp.take(falling, xp.reshape(xp.clip(last, 0, None), (1,))))
+    return valid & (x >= xp.take(falling, xp.reshape(xp.clip(last, 0), (1,))))
 
 
 def min_and_median_of_positive(x: Array) -> tuple[Array, Array]:
@@ -181,7 +186,7 @@ def min_and_median_of_positive(x: Array) -> tuple[Array, Array]:
     rising = xp.sort(xp.where(x > 0, x, xp.inf))
     count = xp.sum(xp.astype(x > 0, index_dtype(x)))
     ranks = xp.stack([count * 0, (count - 1) // 2, count // 2])
-    smallest, lower, upper = xp.unstack(xp.take(rising, xp.clip(ranks, 0, None)))
+    smallest, lower, upper = xp.unstack(xp.take(rising, xp.clip(ranks, 0)))
     return xp.where(count > 0, smallest, 0.0), xp.where(count > 0, (lower + upper) / 2, 0.0)
 
 

@@ -1,6 +1,6 @@
 """Which estimators to run on a file, and with which parameters: what `--estimators` and `--set` mean."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from advantage_zoo.compare.comparison import missing_inputs, never_in_a_file
@@ -16,32 +16,47 @@ class ChoiceError(ValueError):
     """What was asked for cannot be run; the message says what can."""
 
 
-def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[list[str], dict[str, list[str]]]:
-    """The names of the estimators to run: those asked for, else all that a file can feed.
+def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+    """The names of the estimators to run: those asked for, else all that these rollouts can feed.
 
     Returns:
-        The names; and, for each estimator that was left out because it needs what no rollout file holds, those fields.
+        The names; and, for each estimator that was left out, the reason.
 
     Raises:
         LookupError: No estimator has one of these names.
-        ChoiceError: The rollouts lack an input of one of them, or none is left.
+        ChoiceError: The rollouts lack an input of one that was asked for, or none is left.
     """
-    left_out: dict[str, list[str]] = {}
     wanted = list(dict.fromkeys(asked or names()))
-    needs = {name: make(name).needs for name in wanted}
-    if not asked:
-        left_out = {name: never_in_a_file(needs[name]) for name in wanted if never_in_a_file(needs[name])}
-        wanted = [name for name in wanted if name not in left_out]
-    lacking = {name: missing_inputs(rollouts, needs[name]) for name in wanted}
+    lacking = {name: missing_inputs(rollouts, make(name).needs) for name in wanted}
     starved = [name for name in wanted if lacking[name]]
-    if starved:
+    fed = [name for name in wanted if name not in starved]
+    if asked and starved:
         missing = sorted({field for name in starved for field in lacking[name]})
-        fed = [name for name in wanted if name not in starved]
         hint = f"--estimators {','.join(fed)} runs without" if fed else "docs/rollouts.md lists the columns"
         raise ChoiceError(f"{source} has no {' and no '.join(missing)}, which {_needed_by(starved)}; {hint}.")
-    if not wanted:
+    if not fed:
         raise ChoiceError("There is no estimator to compare; advantage-zoo list shows what there is, and why.")
-    return wanted, left_out
+    return fed, {name: _reason(lacking[name]) for name in starved}
+
+
+def _reason(fields: list[str]) -> str:
+    never = never_in_a_file(fields)
+    if never:
+        return f"needs {listed(never)}, which no rollout file holds"
+    return f"needs {listed(fields)}, which these rollouts do not have"
+
+
+def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """The reasons for which estimators are left out, each with their names."""
+    found: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        found.setdefault(reason, []).append(name)
+    return found
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def configure(chosen: Iterable[str], settings: Iterable[str] = ()) -> list[tuple[str, Estimator]]:
@@ -80,4 +95,4 @@ def _made(name: str, params: dict[str, Any], where: str) -> Estimator:
 
 
 def _needed_by(starved: list[str]) -> str:
-    return f"{starved[0]} needs" if len(starved) == 1 else f"{', '.join(starved[:-1])} and {starved[-1]} need"
+    return f"{listed(starved)} {'needs' if len(starved) == 1 else 'need'}"

@@ -1,8 +1,8 @@
 """Several estimators on the same rollouts."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class Comparison:
         results: One for each estimator.
         cosine: Pairwise cosine of the advantages over valid tokens; ``None`` with an estimator that gave only zeros.
         sign: Pairwise share of valid tokens on which the signs are equal, 0 being one; ``None`` if no token is valid.
+        step: The optimisation step that schedules were read at.
+        left_out: Estimators that were not run, with the reason.
     """
 
     rollouts: Rollouts
@@ -60,6 +62,8 @@ class Comparison:
     results: Sequence[Result]
     cosine: Matrix
     sign: Matrix
+    step: int | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: numbers are finite or null."""
@@ -80,6 +84,7 @@ class Comparison:
                 }
                 for result in self.results
             ],
+            "left_out": dict(self.left_out),
             "agreement": {
                 "names": [result.key for result in self.results],
                 "cosine": self.cosine,
@@ -107,6 +112,7 @@ def compare(
     *,
     threshold: float = 0.5,
     step: int | None = None,
+    left_out: Mapping[str, str] | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Comparison:
     """Run estimators on the same rollouts and measure what each one does.
@@ -117,6 +123,7 @@ def compare(
             apart; in the order of the tables.
         threshold: A response is successful if its reward is above this.
         step: The optimisation step, from 0, for parameters that follow a schedule.
+        left_out: Estimators that are not among them, with the reason, for the record.
         advance: Called with 1 after each estimator, for a progress bar.
 
     Raises:
@@ -141,7 +148,7 @@ def compare(
         results.append(Result(key, chosen, values, metrics, scalars))
         advance(1)
     cosine, sign = agreement([result.values for result in results], np.asarray(batch.response_mask))
-    return Comparison(rollouts, threshold, results, cosine, sign)
+    return Comparison(rollouts, threshold, results, cosine, sign, step, dict(left_out or {}))
 
 
 def _keyed(which: str | Estimator) -> tuple[str, Estimator]:

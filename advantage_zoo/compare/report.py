@@ -1,21 +1,30 @@
-"""A comparison as one self-contained HTML page: tables, and a token heat map of a few responses."""
+"""A comparison as one self-contained HTML page: the failures in charts, every response token by token, agreement.
 
+The page loads nothing and runs nothing but its own script: a content security policy in its head lets the browser
+refuse everything else. What comes from a file or a plugin is escaped by the templates, or packed (payload.py) and put
+on the page as text.
+"""
+
+import base64
 import hashlib
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 import advantage_zoo
-from advantage_zoo.compare import tables
+from advantage_zoo.compare import charts, palette, tables
+from advantage_zoo.compare.choosing import by_reason
 from advantage_zoo.compare.comparison import Comparison, Result
-from advantage_zoo.compare.selection import telling_responses
-from advantage_zoo.rollouts.rollouts import NO_STEP
+from advantage_zoo.compare.payload import pack
+from advantage_zoo.rollouts.rows import files_of
 
-MAX_TOKENS = 400
-"""Tokens of a response that are drawn: every lane has a cell for each, and a response may have thousands."""
+SCRIPTS = ("data.js", "groups.js", "tokens.js", "main.js")
+"""Of the page, in the order in which they need each other."""
 
 
 @dataclass(frozen=True)
@@ -29,75 +38,86 @@ class Page:
 
 
 def render(comparison: Comparison, *, source: Path, command: str) -> str:
-    """The page's HTML. Everything that comes from a file or a plugin is escaped: a response never executes."""
+    """The page's HTML. Everything that comes from a file or a plugin is escaped: a response never executes.
+
+    Args:
+        comparison: What to show.
+        source: The file or folder that the rollouts come from.
+        command: The command line that made it.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("advantage_zoo.compare"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+    script = "\n".join(
+        (resources.files("advantage_zoo.compare") / "templates" / name).read_text("utf-8") for name in SCRIPTS
+    )
+    axes, rows = charts.profile_rows(comparison)
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
-        summary=_summary(comparison),
+        source=source.name,
+        facts=_facts(comparison),
+        failures=charts.failures(comparison),
         tables=_tables(comparison),
-        responses=[
-            _response(comparison, title, row)
-            for title, row in telling_responses(comparison.rollouts, comparison.threshold)
-        ],
+        matrices=charts.matrices(comparison),
+        profile_axes=axes,
+        profile_rows=rows,
+        height=charts.HEIGHT,
+        percent=tables.percent,
         provenance=_provenance(comparison, source, command),
-        positive=",".join(map(str, tables.POSITIVE)),
-        negative=",".join(map(str, tables.NEGATIVE)),
+        left_out=by_reason(comparison.left_out),
+        notes=_notes(comparison.rollouts.metadata.get("notes", [])),
+        payload=pack(comparison),
+        light=list(palette.css(dark=False)),
+        dark=list(palette.css(dark=True)),
+        script=Markup(script),
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
 
 
 def write_report(comparison: Comparison, path: Path, *, source: Path, command: str) -> None:
     """Write the page to ``path``."""
-    path.write_text(render(comparison, source=source, command=command), encoding="utf-8")
+    page = render(comparison, source=source, command=command)
+    path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no text
 
 
-def _summary(comparison: Comparison) -> dict[str, str]:
+def _notes(noted: Any) -> list[str]:
+    """What the reader of a dump noted; a file of somebody else's may have anything by that name."""
+    return [str(note) for note in cast("list[Any]", noted)] if isinstance(noted, list) else [str(noted)]
+
+
+def _facts(comparison: Comparison) -> dict[str, str]:
     rollouts = comparison.rollouts
     solved = float(np.mean([reward > comparison.threshold for reward in rollouts.rewards]))
     return {
-        "prompts": f"{len(set(rollouts.groups)):,}",
+        "groups": f"{len(set(rollouts.groups)):,}",
         "responses": f"{len(rollouts):,}",
         "tokens": f"{sum(map(len, rollouts.tokens)):,}",
-        "successful": f"{100 * solved:.1f} %",
+        f"successful (reward above {comparison.threshold:g})": f"{100 * solved:.1f} %",
+        "mean reward": f"{float(np.mean(rollouts.rewards)):.3g}",
     }
 
 
-def _signal(results: Sequence[Result]) -> Page:
-    columns = ("groups without signal", "tokens without signal", "|A| on pivots", "length bias", "mean |A|")
-    rows = [
-        (
-            result.key,
-            tables.percent(result.metrics.groups_without_signal),
-            tables.percent(result.metrics.tokens_without_signal),
-            tables.percent(result.metrics.high_entropy_share),
-            tables.number(result.metrics.length_bias),
-            tables.number(result.metrics.mean_abs),
-        )
-        for result in results
+def _tables(comparison: Comparison) -> list[Page]:
+    results = comparison.results
+    scale = [
+        (r.key, *map(tables.number, (r.metrics.mean_abs, r.metrics.length_bias, r.metrics.length_correlation)))
+        for r in results
     ]
-    return Page("Signal", tables.signal_legend(results[0]), columns, rows)
-
-
-def _polarity(results: Sequence[Result]) -> Page:
-    columns = (
-        "right steps in failed responses, punished",
-        "wrong steps in successful ones, rewarded",
-        "blame on wrong steps",
+    legend = (
+        "Mean |A| a token is the scale handed to the optimiser. Length bias: |A| a token on the longest quarter of the "
+        "responses over that on the shortest (none: 1). Length correlation: Spearman's, of length and |A| a token."
     )
-    rows = [
-        (
-            result.key,
-            tables.percent(result.metrics.right_steps_punished),
-            tables.percent(result.metrics.wrong_steps_rewarded),
-            tables.percent(result.metrics.blame_on_wrong_steps),
-        )
-        for result in results
-    ]
-    return Page("Polarity", tables.polarity_legend(results[0]), columns, rows)
+    pages = [Page("Scale and length", legend, ("mean |A|", "length bias", "length correlation"), scale)]
+    first = results[0].metrics
+    if first.largest_equal is not None or first.largest_alone is not None:
+        pages.append(_extremes(results))
+    scalars = [(r.key, name, f"{value:.4g}") for r in results for name, value in r.diagnostics.items()]
+    if scalars:
+        pages.append(Page("Diagnostics", "What an estimator reports of itself.", ("diagnostic", "value"), scalars))
+    return pages
 
 
 def _extremes(results: Sequence[Result]) -> Page:
@@ -109,86 +129,22 @@ def _extremes(results: Sequence[Result]) -> Page:
     return Page("Largest |A|", tables.EXTREMES, columns, rows)
 
 
-def _tables(comparison: Comparison) -> list[Page]:
-    results = comparison.results
-    first = results[0].metrics
-    pages = [_signal(results)]
-    if first.right_steps_punished.total or first.wrong_steps_rewarded.total:
-        pages.append(_polarity(results))
-    if first.largest_equal is not None or first.largest_alone is not None:
-        pages.append(_extremes(results))
-    names = [result.key for result in results]
-    cosine = [[key, *map(tables.cosine, row)] for key, row in zip(names, comparison.cosine, strict=True)]
-    sign = [[key, *map(tables.percent, row)] for key, row in zip(names, comparison.sign, strict=True)]
-    pages.append(Page("Cosine", "Cosine of the advantages over all valid tokens.", names, cosine))
-    pages.append(Page("Sign agreement", "Share of tokens whose advantages have the same sign.", names, sign))
-    scalars = [(r.key, name, f"{value:.4g}") for r in results for name, value in r.diagnostics.items()]
-    if scalars:
-        pages.append(Page("Diagnostics", "What an estimator reports of itself.", ("diagnostic", "value"), scalars))
-    return pages
-
-
-def _response(comparison: Comparison, title: str, row: int) -> dict[str, Any]:
-    """One response: its tokens, and for each estimator a lane of (sign, strength, tooltip)."""
-    rollouts = comparison.rollouts
-    total = len(rollouts.tokens[row])
-    count = min(total, MAX_TOKENS)
-    index = rollouts.step_index[row] if rollouts.step_index is not None else [NO_STEP] * count
-    correct = rollouts.step_correct[row] if rollouts.step_correct is not None else ()
-    tokens = [
-        {
-            "text": tables.visible(token),
-            "step": "none"
-            if index[i] == NO_STEP
-            else {True: "right", False: "wrong", None: "unknown"}[correct[index[i]]],
-            "first": index[i] != NO_STEP and (i == 0 or index[i] != index[i - 1]),
-            "facts": _facts(comparison, row, i),
-        }
-        for i, token in enumerate(rollouts.tokens[row][:count])
-    ]
-    lanes: list[dict[str, Any]] = []
-    for result in comparison.results:
-        values = result.values[row, :count]
-        scale = float(np.abs(values).max(initial=0.0))
-        cells = [{"value": float(a), "strength": round(abs(float(a)) / (scale or 1.0), 3)} for a in values]
-        lanes.append({"name": result.key, "scale": f"{scale:.3g}", "cells": cells})
-    return {
-        "title": title,
-        "prompt": rollouts.prompts[row],
-        "reward": f"{rollouts.rewards[row]:g}",
-        "row": row,
-        "group": rollouts.groups[row],
-        "tokens": tokens,
-        "total": total,
-        "lanes": lanes,
-    }
-
-
-def _facts(comparison: Comparison, row: int, i: int) -> str:
-    rollouts = comparison.rollouts
-    facts = [f"token {i}: {tables.visible(rollouts.tokens[row][i])}"]
-    if rollouts.response_mask is not None and not rollouts.response_mask[row][i]:
-        return "\n".join([*facts, "not emitted by the policy"])
-    if rollouts.entropies is not None:
-        facts.append(f"entropy {float(rollouts.entropies[row][i]):.3f} nats")
-    if rollouts.logprobs is not None and rollouts.ref_logprobs is not None:
-        ratio = float(rollouts.logprobs[row][i]) - float(rollouts.ref_logprobs[row][i])
-        facts.append(f"log-ratio to the reference {ratio:+.3f} nats")
-    return "\n".join(facts)
-
-
-def _provenance(comparison: Comparison, source: Path, command: str) -> list[tuple[str, str]]:
-    parameters = (
-        f"{result.key}({', '.join(f'{k}={v!r}' for k, v in result.parameters.items())})"
-        for result in comparison.results
-    )
-    rows = [
+def _provenance(comparison: Comparison, source: Path, command: str) -> list[tuple[str, Any]]:
+    hashes = [(f"SHA-256 of {path.name}", _sha256(path)) for path in files_of(source)]
+    rows: list[tuple[str, Any]] = [
         ("Command", command),
-        ("File", source.name),
-        ("SHA-256", hashlib.sha256(source.read_bytes()).hexdigest()),
+        ("Folder" if source.is_dir() else "File", source.name),
+        *hashes,
         ("advantage-zoo", advantage_zoo.__version__),
         ("NumPy", np.__version__),
+        ("Python", platform.python_version()),
         ("Success threshold", f"reward above {comparison.threshold:g}"),
-        ("Estimators", "\n".join(parameters)),
     ]
+    if comparison.step is not None:
+        rows.append(("Step", comparison.step))
     return rows + [(f"Rollouts: {key}", str(value)) for key, value in comparison.rollouts.metadata.items()]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

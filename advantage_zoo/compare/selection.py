@@ -5,13 +5,18 @@ from collections import defaultdict
 from advantage_zoo.rollouts import Rollouts
 
 
-def groups_by_outcome(rollouts: Rollouts, threshold: float) -> dict[str, list[list[int]]]:
-    """Rows of each group, the groups sorted into ``mixed``, ``all right`` and ``all wrong``; order of appearance."""
+def rows_of_groups(rollouts: Rollouts) -> dict[int, list[int]]:
+    """Rows of each group, in order of appearance."""
     rows_of: dict[int, list[int]] = defaultdict(list)
     for row, group in enumerate(rollouts.groups):
         rows_of[int(group)].append(row)
+    return rows_of
+
+
+def groups_by_outcome(rollouts: Rollouts, threshold: float) -> dict[str, list[list[int]]]:
+    """Rows of each group, the groups sorted into ``mixed``, ``all right`` and ``all wrong``; order of appearance."""
     kinds: dict[str, list[list[int]]] = {"mixed": [], "all right": [], "all wrong": []}
-    for rows in rows_of.values():
+    for rows in rows_of_groups(rollouts).values():
         solved = sum(rollouts.rewards[row] > threshold for row in rows)
         kind = "all right" if solved == len(rows) else "all wrong" if solved == 0 else "mixed"
         kinds[kind].append(rows)
@@ -23,26 +28,6 @@ def telling_failure(rollouts: Rollouts, threshold: float) -> int | None:
     mixed = groups_by_outcome(rollouts, threshold)["mixed"]
     failed = [row for rows in mixed for row in rows if rollouts.rewards[row] <= threshold and len(rollouts.tokens[row])]
     return max(failed, key=lambda row: _interest(rollouts, row), default=None)
-
-
-def telling_responses(rollouts: Rollouts, threshold: float) -> list[tuple[str, int]]:
-    """(title, row) of a failed and a successful response of one mixed group, and one each of the groups that agree."""
-    kinds = groups_by_outcome(rollouts, threshold)
-    chosen: list[tuple[str, int]] = []
-    failure = telling_failure(rollouts, threshold)
-    if failure is not None:
-        rows = next(rows for rows in kinds["mixed"] if failure in rows)
-        success = max((r for r in rows if rollouts.rewards[r] > threshold), key=lambda r: _interest(rollouts, r))
-        chosen += [
-            ("A failed response of a mixed group", failure),
-            ("A successful response to the same prompt", success),
-        ]
-    for kind in ("all wrong", "all right"):
-        candidates = [row for rows in kinds[kind] for row in rows]
-        if candidates:
-            best = max(candidates, key=lambda r: _interest(rollouts, r))
-            chosen.append((f"A response of a group that is {kind}", best))
-    return chosen
 
 
 def _interest(rollouts: Rollouts, row: int) -> tuple[int, int]:

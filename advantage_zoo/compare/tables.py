@@ -6,22 +6,14 @@ import numpy as np
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from advantage_zoo.compare.comparison import Comparison, Result
 from advantage_zoo.compare.metrics import Share
-from advantage_zoo.compare.selection import telling_failure
+from advantage_zoo.compare.show import lines_of, picture
 from advantage_zoo.printing import new_table, print_table
-from advantage_zoo.rollouts.rollouts import NO_STEP
-
-POSITIVE, NEGATIVE = (33, 102, 172), (179, 88, 6)
-"""Blue and orange: told apart by colour-blind readers, too."""
 
 MANY = 8
 """Estimators of which not every pair is printed; --json and --report have all."""
-
-PICTURE_LINES = 5
-"""Lines of tokens that the picture takes at most; a response may have thousands."""
 
 
 def percent(share: Share | float | None) -> str:
@@ -150,7 +142,7 @@ def agreement_tables(comparison: Comparison, width: int) -> Iterable[Table]:
         yield table
         return
     label = max(map(cell_len, ("estimator", *names)))
-    for start, stop in _lines([max(cell_len(name), len("100.0 %")) + 3 for name in names], width - label - 2):
+    for start, stop in lines_of([max(cell_len(name), len("100.0 %")) + 3 for name in names], width - label - 2):
         table = _table("Agreement" if start == 0 else "Agreement, continued", *names[start:stop])
         for name, cosines, signs in zip(names, comparison.cosine, comparison.sign, strict=True):
             pairs = zip(cosines[start:stop], signs[start:stop], strict=True)
@@ -168,79 +160,6 @@ def diagnostics_table(comparison: Comparison) -> Table:
         for i, (name, value) in enumerate(result.diagnostics.items()):
             table.add_row("" if i else result.key, name, f"{value:.4g}")
     return table
-
-
-def picture(comparison: Comparison, console: Console) -> None:
-    """One failed response of a mixed group: its tokens, its steps, and a lane of signs for each estimator."""
-    rollouts = comparison.rollouts
-    row = telling_failure(rollouts, comparison.threshold)
-    if row is None:
-        return
-    console.print(Text("A failed response, token by token", style="bold"))
-    console.print(Text(f"prompt {rollouts.prompts[row]!r}, reward {rollouts.rewards[row]:g}"))
-    tokens = [visible(token) for token in rollouts.tokens[row]]
-    label = max(cell_len(name) for name in (*(result.key for result in comparison.results), "tokens")) + 2
-    lines = list(_lines([cell_len(token) for token in tokens], console.width - label))
-    for start, stop in lines[:PICTURE_LINES]:
-        part = range(start, stop)
-        console.print(Text("tokens".ljust(label)) + Text("".join(tokens[i] for i in part)), soft_wrap=True)
-        if rollouts.step_index is not None and rollouts.step_correct is not None:
-            index, correct = rollouts.step_index[row], rollouts.step_correct[row]
-            marks = [_mark(index[i], correct).ljust(cell_len(tokens[i])) for i in part]
-            console.print(Text("steps".ljust(label), style="dim") + Text("".join(marks)), soft_wrap=True)
-        for result in comparison.results:
-            lane = Text(result.key.ljust(label))
-            scale = float(np.abs(result.values[row]).max()) or 1.0
-            for i in part:
-                lane.append(*_cell(float(result.values[row, i]) / scale, cell_len(tokens[i])))
-            console.print(lane, soft_wrap=True)
-        console.print()
-    if len(lines) > PICTURE_LINES:
-        console.print(f"... and {len(tokens) - lines[PICTURE_LINES][0]} more tokens; --report draws them.", style="dim")
-    console.print(
-        "+ more of this token, - less, · exactly 0; # and = where |A| is at least half of the lane's largest. "
-        "Steps: r right, x wrong, ? unknown.",
-        style="dim",
-        highlight=False,
-    )
-
-
-def visible(token: str) -> str:
-    """The token with white space made visible and nothing that could move the cursor."""
-    shown = token.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-    shown = "".join(c if c.isprintable() else "�" for c in shown)
-    return shown if cell_len(shown) else "∅"
-
-
-def _mark(step: int, correct: Iterable[bool | None]) -> str:
-    if step == NO_STEP:
-        return " "
-    known = list(correct)[step]
-    return "?" if known is None else "r" if known else "x"
-
-
-def _cell(strength: float, width: int) -> tuple[str, str]:
-    """Glyph and style for an advantage of ``strength`` in [-1, 1]."""
-    if strength == 0:
-        return "·" * width, "dim"
-    base = POSITIVE if strength > 0 else NEGATIVE
-    # From a tint that is still told from none to the full colour; white letters on it.
-    shade = 0.35 + 0.65 * abs(strength)
-    r, g, b = (round(c * shade) for c in base)
-    # The glyphs say the same without colour: doubled strokes are strong.
-    weak, strong = ("+", "#") if strength > 0 else ("-", "=")
-    return (strong if abs(strength) >= 0.5 else weak) * width, f"white on rgb({r},{g},{b})"
-
-
-def _lines(widths: list[int], room: int) -> Iterable[tuple[int, int]]:
-    """Ranges of tokens that fit on a line."""
-    start, used = 0, 0
-    for i, width in enumerate(widths):
-        if used + width > max(room, 20) and i > start:
-            yield start, i
-            start, used = i, 0
-        used += width
-    yield start, len(widths)
 
 
 def _table(title: str, *columns: str) -> Table:

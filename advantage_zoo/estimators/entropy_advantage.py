@@ -34,5 +34,5 @@ class EntropyAdvantage(GRPO):
         xp = batch.xp
         advantages = super().compute(batch).values  # (N,)
         # An entropy below 0 is a rounding error.
-        bonus = xp.minimum(self.alpha * xp.clip(batch.entropies, 0, None), xp.abs(advantages) / self.kappa)
+        bonus = xp.minimum(self.alpha * xp.clip(batch.entropies, 0), xp.abs(advantages) / self.kappa)
         return Advantages(advantages + bonus)

@@ -124,6 +124,12 @@ class EPGRPO(Estimator):
         weight = self.progress_weight * gate if self.gate_progress else self.progress_weight
         return Terms(polar, zero_variance, gate, buckets, outcome, weight * z)
 
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """Gate, bucket (from 0) and the two terms of Eq. 26, which sum to the advantage."""
+        terms = self.terms(batch)
+        buckets = terms.buckets - batch.token_groups * self.num_buckets
+        return {"gate": terms.gate, "bucket": buckets, "outcome": terms.outcome, "progress": terms.progress}
+
     def gate(self, batch: FlatBatch) -> Array:
         """``W_it = sigmoid(gate_temperature (H_it - mu) / (sigma + eps))``, (N,); in (0, 1) but for gate_mean_one."""
         scopes = {
@@ -138,7 +144,7 @@ class EPGRPO(Estimator):
         xp = batch.xp
         tokens = xp.astype(batch.mask, gate.dtype)
         total = segment_sum(xp.where(batch.mask, gate, 0.0), scope, count)
-        mean = total / xp.clip(segment_sum(tokens, scope, count), 1, None)
+        mean = total / xp.clip(segment_sum(tokens, scope, count), 1)
         return gate / xp.take(xp.where(mean == 0, 1.0, mean), scope)
 
     def anchor(self, batch: FlatBatch, advantages: Array, zero_variance: Array) -> Array:
@@ -174,7 +180,7 @@ def progress(batch: FlatBatch) -> Array:
     A response whose total entropy is 0 takes the token's position among its valid tokens instead.
     """
     xp = batch.xp
-    entropies = xp.clip(batch.entropies, 0, None)  # an entropy below 0 is a rounding error, and no way back
+    entropies = xp.clip(batch.entropies, 0)  # an entropy below 0 is a rounding error, and no way back
     total = batch.to_tokens(batch.row_sum(entropies))  # (N,)
     step = xp.where(total > 0, entropies, xp.astype(batch.mask, entropies.dtype))
     so_far = batch.row_cumsum(step)  # (N,)

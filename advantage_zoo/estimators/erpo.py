@@ -56,7 +56,7 @@ class ERPO(Estimator):
         gate = sigmoid(self.gate_temperature * normal)  # (N,) Eq. 8
 
         places = xp.astype(batch.positions + 1, batch.lengths.dtype)  # (N,)
-        progress = places / batch.to_tokens(xp.clip(batch.lengths, 1, None))
+        progress = places / batch.to_tokens(xp.clip(batch.lengths, 1))
         buckets = batch.token_groups * self.num_buckets + bucket_indices(progress, self.num_buckets)  # (N,)
         signal = standardise(  # (N,) Eq. 7 and 9
             self.beta * (batch.logprobs - batch.ref_logprobs),

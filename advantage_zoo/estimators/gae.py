@@ -56,5 +56,5 @@ class GAE(Estimator):
         if self.length_adaptive_alpha == 0:
             return self.lam
         xp = batch.xp
-        lengths = xp.clip(batch.lengths, 1, None)  # (B,)
-        return batch.to_tokens(xp.clip(1 - 1 / (self.length_adaptive_alpha * lengths), 0, None))
+        lengths = xp.clip(batch.lengths, 1)  # (B,)
+        return batch.to_tokens(xp.clip(1 - 1 / (self.length_adaptive_alpha * lengths), 0))

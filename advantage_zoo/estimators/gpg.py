@@ -63,4 +63,4 @@ class GPG(Estimator):
         varied = xp.take(spread.varies, batch.group_ids)  # (B,)
         counts = batch.nonempty & (varied if self.alpha == "gradient" else batch.rewards != 0)
         total = xp.sum(xp.where(batch.nonempty, one, 0.0))
-        return xp.clip(total, 1, None) / xp.clip(xp.sum(xp.where(counts, one, 0.0)), 1, None)
+        return xp.clip(total, 1) / xp.clip(xp.sum(xp.where(counts, one, 0.0)), 1)

@@ -56,8 +56,7 @@ def apply_singleton(policy: str, advantages: Array, batch: FlatBatch) -> Array:
     """
     if policy == "zero":  # what the mean of one leaves
         return advantages
-    xp = batch.xp
-    alone = batch.nonempty & (xp.take(batch.group_sizes, batch.group_ids) == 1)
+    xp, alone = batch.xp, batch.alone
     if policy == "raw":
         return xp.where(alone, batch.rewards, advantages)
     if not is_concrete(alone):

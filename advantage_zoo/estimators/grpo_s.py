@@ -52,7 +52,7 @@ class GRPOS(Estimator):
         highest = xp.where(counts, highest, 1.0)  # (B,)
         # Around a pivot, so that equal entropies have exactly equal means, whatever the lengths.
         below = batch.row_sum(xp.where(batch.mask, entropies - batch.to_tokens(highest), 0.0))
-        mean_entropies = highest + xp.where(counts, below / xp.clip(batch.lengths, 1, None), 0.0)  # (B,) Eq. 8
+        mean_entropies = highest + xp.where(counts, below / xp.clip(batch.lengths, 1), 0.0)  # (B,) Eq. 8
 
         weights = self.beta2 * entropy_weights(mean_entropies, right, sets, 2 * groups, counts)  # (B,)
         above, mean = right_rewards(batch, right, sets, self.beta1)

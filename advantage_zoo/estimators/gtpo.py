@@ -63,7 +63,7 @@ def cells_by_position(batch: FlatBatch, sets: Array, count: int) -> Array:
     """
     xp = batch.xp
     longest = segment_max(xp.where(batch.nonempty, batch.lengths, 0.0), sets, count)  # (count,)
-    longest = xp.astype(xp.clip(longest, 0, None), sets.dtype)
+    longest = xp.astype(xp.clip(longest, 0), sets.dtype)
     return batch.to_tokens(xp.take(segment_cumsum(longest, longest, count) - longest, sets)) + batch.positions
 
 
@@ -85,5 +85,5 @@ def right_rewards(batch: FlatBatch, right: Array, sets: Array, scale: float) -> 
     rewards = xp.where(right, xp.clip(batch.rewards, -limit, limit), 0.0)
     above = centre(rewards, sets, 2 * batch.num_groups, batch.nonempty)
     members = batch.group_sum(xp.astype(right, rewards.dtype))  # (G,)
-    mean = batch.group_sum(rewards / xp.take(xp.clip(members, 1, None), batch.group_ids))
+    mean = batch.group_sum(rewards / xp.take(xp.clip(members, 1), batch.group_ids))
     return scale * above, scale * mean

@@ -41,9 +41,7 @@ class LitePPO(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i; halves, as the range of the rewards may overflow."""
-        xp = batch.xp
         centred = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
         spread = unit(batch.rewards, batch.group_ids * 0, 1, batch.nonempty, self.ddof)
-        half_spread = spread.std * spread.half_range + self.eps / 2  # (1,)
-        advantages = centred * 0.5 / xp.where(half_spread == 0, xp.inf, half_spread)
+        advantages = centred * 0.5 / spread.half_spread(self.eps)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

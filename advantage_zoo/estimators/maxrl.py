@@ -46,7 +46,7 @@ class MaxRL(Estimator):
         rewards = batch.rewards / xp.take(xp.where(largest > 0, largest, 1.0), ids)  # (B,) in [-1, 1]
         total, absolute = batch.group_sum(rewards), batch.group_sum(xp.abs(rewards))  # (G,)
         counts = total > self.floor * absolute
-        mean = xp.where(counts, total / xp.clip(batch.group_sizes, 1, None), 1.0)  # (G,)
+        mean = xp.where(counts, total / xp.clip(batch.group_sizes, 1), 1.0)  # (G,)
         centred = centre(rewards, ids, groups, batch.nonempty)  # (B,)
         advantages = xp.where(xp.take(counts, ids), centred / xp.take(mean, ids), 0.0)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

@@ -53,4 +53,4 @@ class OTB(Estimator):
         """W (N,), not negative: 1 - 2 pi + sum pi^2, in a form that keeps its digits where pi is near 1, summed."""
         xp = batch.xp
         energy = (batch.sum_pi_squared - 1) - 2 * xp.expm1(batch.logprobs)
-        return batch.row_cumsum(xp.where(batch.mask, xp.clip(energy, 0, None), 0.0))
+        return batch.row_cumsum(xp.where(batch.mask, xp.clip(energy, 0), 0.0))

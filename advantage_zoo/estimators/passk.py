@@ -43,13 +43,13 @@ class PassK(Estimator):
         scale = 1 / xp.sqrt(xp.where(variance > 0, variance, xp.inf))
         for_right, for_wrong = fails * scale, (fails - fails_with) * scale
         advantages = xp.where(right, xp.take(for_right, batch.group_ids), xp.take(for_wrong, batch.group_ids))
-        return Advantages(batch.to_tokens(xp.where(batch.nonempty, advantages, 0.0)))
+        return Advantages(batch.to_tokens(advantages))
 
 
 def all_wrong(wrong: Array, size: Array, k: int) -> Array:
-    """``C(wrong, k) / C(size, k)``, (G,), with the size for k where it is smaller."""
+    """``C(wrong, k) / C(size, k)``, (G,), and 0 where the size is below k, which leaves no set of k to be wrong."""
     xp = namespace(size)
     share = xp.ones_like(size)
     for j in range(k):
-        share = share * xp.where(size > j, xp.clip(wrong - j, 0, None) / xp.clip(size - j, 1, None), 1.0)
+        share = share * (wrong - j) / xp.clip(size - j, 1)  # no factor after a 0 counts
     return share

@@ -45,8 +45,7 @@ class PassKLeader(Estimator):
         ahead = alone & u.varies  # (G,) one leader, and somebody behind
         lead = xp.where(ahead, best - xp.where(ahead, others, 0.0), 0.0)  # (G,)
         if self.normalise:
-            half_spread = u.std * u.half_range + self.eps / 2
-            lead = lead * (u.half_range / xp.where(half_spread == 0, xp.inf, half_spread))
+            lead = lead * (u.half_range / u.half_spread(self.eps))
         else:
             lead = saturating(lead * u.half_range, 2.0)
         advantages = xp.where(leads, xp.take(lead, ids), 0.0)

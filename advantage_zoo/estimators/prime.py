@@ -54,7 +54,7 @@ class PRIME(Estimator):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Eq. 5 on every token."""
         size = batch.xp.take(batch.group_sizes, batch.group_ids)  # (B,)
-        scale = size / batch.xp.clip(size - 1, 1, None)  # (B,) turns a distance from the mean to one from the others'
+        scale = size / batch.xp.clip(size - 1, 1)  # (B,) turns a distance from the mean to one from the others'
         outcome = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
         largest = float(batch.xp.finfo(outcome.dtype).max) / 2
         outcome = scale * batch.xp.clip(outcome, -largest, largest)
@@ -69,7 +69,7 @@ class PRIME(Estimator):
         rewards = self.beta * (emitted - batch.ref_logprobs)  # (N,) Eq. 3
         if self.process_norm == "batch":
             rewards = rewards / (xp.max(xp.where(batch.counted, xp.abs(batch.row_returns(rewards)), 0.0)) + 1e-6)
-        mean = batch.row_sum(rewards) / xp.clip(batch.lengths, 1, None)  # (B,)
+        mean = batch.row_sum(rewards) / xp.clip(batch.lengths, 1)  # (B,)
         above = scale * centre(mean, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,) the others' mean
         inside = rewards - batch.to_tokens(mean)  # (N,)
         if self.baseline == "scaled":

@@ -49,8 +49,7 @@ class QAE(Estimator):
         baseline = segment_quantile(u.centred, ids, groups, batch.nonempty, self.quantile, linear=linear)  # (G,)
         above = u.centred - xp.take(baseline, ids)  # (B,)
         if self.normalise:
-            half_spread = u.std * u.half_range + self.eps / 2
-            advantages = above * xp.take(u.half_range / xp.where(half_spread == 0, xp.inf, half_spread), ids)
+            advantages = above * xp.take(u.half_range / u.half_spread(self.eps), ids)
         else:
             advantages = saturating(above * xp.take(u.half_range, ids), 2.0)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

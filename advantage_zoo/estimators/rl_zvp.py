@@ -40,7 +40,7 @@ class RLZVP(Estimator):
         advantages = group_advantages(batch, self.eps, self.ddof)  # (B,)
         varies = unit(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty).varies  # (G,)
 
-        entropies = xp.clip(batch.entropies, 0, None)  # (N,) an entropy below 0 is a rounding error
+        entropies = xp.clip(batch.entropies, 0)  # (N,) an entropy below 0 is a rounding error
         highest = segment_max(xp.where(batch.mask, entropies, -xp.inf), batch.row_ids, batch.num_rows)  # (B,)
         below = batch.to_tokens(xp.where(batch.nonempty, highest, 0.0)) - entropies  # (N,)
         right = batch.to_tokens(batch.rewards > self.reward_threshold)  # (N,)

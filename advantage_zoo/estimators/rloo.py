@@ -46,5 +46,5 @@ class RLOO(Estimator):
         xp = batch.xp
         size = xp.take(batch.group_sizes, batch.group_ids)  # (B,)
         advantages = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
-        advantages = saturating(advantages, xp.clip(size, 1, None) / xp.clip(size - 1, 1, None))
+        advantages = saturating(advantages, xp.clip(size, 1) / xp.clip(size - 1, 1))
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))

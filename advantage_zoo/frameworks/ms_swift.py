@@ -7,8 +7,7 @@ ms-swift adds the weighted rewards of a response (minus its KL) and computes in 
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from advantage_zoo.arrays import Array, segment_sum
-from advantage_zoo.arrays.namespace import arange
+from advantage_zoo.arrays import Array
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.frameworks.parts import (
@@ -17,6 +16,7 @@ from advantage_zoo.frameworks.parts import (
     group_counts,
     held,
     spread,
+    standardised_column,
     torch_mean,
     torch_std,
     weights_of,
@@ -27,39 +27,12 @@ from advantage_zoo.frameworks.verl import REWARDS, scores
 VERSION = "ms-swift 4.6.0"
 FILE = "swift/rl_core/advantage.py"
 EPS = 1e-4
-CHAINS = 4
 NOISE = "equal rewards leave the rounding of their mean, over 1e-4, where ours is 0"
 
 
 def centred(batch: FlatBatch, x: Array) -> Array:
     """(B,) ``x`` minus its group's mean."""
     return x - torch_mean(batch, x)
-
-
-def column_mean(batch: FlatBatch, x: Array) -> Array:
-    """(B,) mean of ``x`` (B,) over each response's group, rounded as PyTorch rounds that of a column of (B, K).
-
-    Numbers that do not lie side by side are added in four chains, the last few in the first; see ``torch_order``, where
-    they do.
-    """
-    xp, ids = batch.xp, batch.group_ids
-    rows = arange(batch.num_rows, x)
-    earlier = (ids[:, None] == ids[None, :]) & batch.nonempty[None, :] & (rows[None, :] < rows[:, None])  # (B, B)
-    number = xp.sum(xp.astype(earlier, ids.dtype), axis=1)  # (B,) among its group
-    size = xp.astype(group_counts(batch), ids.dtype)
-    chain = xp.where(number < size // CHAINS * CHAINS, number % CHAINS, xp.zeros_like(number))
-    parts = segment_sum(xp.where(batch.nonempty, x, 0.0), ids * CHAINS + chain, batch.num_groups * CHAINS)
-    sums = xp.reshape(parts, (-1, CHAINS))  # (G, CHAINS)
-    total = ((sums[:, 0] + sums[:, 1]) + sums[:, 2]) + sums[:, 3]
-    return xp.take(total, ids) / xp.clip(group_counts(batch), 1, None)
-
-
-def standardised_column(batch: FlatBatch, x: Array) -> Array:
-    """(B,) distance of ``x`` (B,) from that mean, over the deviation about it (``nanstd``) plus 1e-8."""
-    distance = batch.xp.where(batch.nonempty, x - column_mean(batch, x), 0.0)
-    size = group_counts(batch)
-    others = batch.xp.clip(size - 1, 1, None)
-    return distance / (batch.xp.sqrt(column_mean(batch, distance * distance) * (size / others)) + 1e-8)
 
 
 def scaled(batch: FlatBatch, advantages: Array, spread_of: Array, scale: str) -> Array:
@@ -158,7 +131,7 @@ class MsSwiftRLOO(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Reward against the mean of the others."""
         xp, size, score = batch.xp, group_counts(batch), scores(batch)
-        others = xp.clip(size - 1, 1, None)
+        others = xp.clip(size - 1, 1)
         advantages = score * size / others - torch_mean(batch, score) * size / others
         return spread(batch, scaled(batch, advantages, score, self.scale_rewards))
 
@@ -214,5 +187,5 @@ class MsSwiftGDPO(Preset):
         xp, components = batch.xp, held(batch, batch.reward_components)  # (B, K)
         total = xp.zeros_like(components[:, 0])  # (B,)
         for k, weight in enumerate(weights_of(self.name, self.weights, int(components.shape[1]))):
-            total = total + weight * standardised_column(batch, components[:, k])
+            total = total + weight * standardised_column(batch, components[:, k], 1e-8)
         return spread(batch, (total - batch_mean(batch, total)) / (batch_std(batch, total) + 1e-8))

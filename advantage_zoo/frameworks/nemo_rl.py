@@ -54,9 +54,9 @@ def baseline_and_std(batch: FlatBatch, x: Array, leave_one_out: bool) -> tuple[A
     A group of one is its own baseline. A negative variance, and that of one number, become a deviation of 0.
     """
     xp, size = batch.xp, group_counts(batch)
-    count = xp.clip(size - 1 if leave_one_out else size, 1, None)
+    count = xp.clip(size - 1 if leave_one_out else size, 1)
     mean, square = (group_sum(batch, power, leave_one_out) / count for power in (x, x * x))
-    variance = (square - mean * mean) * (count / xp.clip(count - 1, 1, None))
+    variance = (square - mean * mean) * (count / xp.clip(count - 1, 1))
     std = xp.sqrt(xp.where((count > 1) & (variance > 0), variance, 0.0))
     return xp.where(size > 1, mean, x), xp.where(size > 1, std, 0.0)
 
@@ -143,9 +143,9 @@ class NeMoReinforcePP(Preset):
         """The standardised score of every token."""
         xp, score = batch.xp, held(batch, batch.rewards)
         x = batch.to_tokens(normalised(batch, score, False, False) if self.minus_baseline else score)
-        count = xp.clip(xp.sum(float32(batch, batch.counted)), 1, None)
+        count = xp.clip(xp.sum(float32(batch, batch.counted)), 1)
         distance = xp.where(batch.counted, x - xp.sum(xp.where(batch.counted, x, 0.0)) / count, 0.0)
-        return tokens(batch, distance / xp.sqrt(xp.clip(xp.sum(distance * distance) / count, 1e-8, None)))
+        return tokens(batch, distance / xp.sqrt(xp.clip(xp.sum(distance * distance) / count, 1e-8)))
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class NeMoGAE(Preset):
         delta = held(batch, batch.dense_rewards) + self.discount * batch.row_next(values) - values
         lam = self.lam + xp.zeros_like(delta)
         if self.length_adaptive_alpha > 0:
-            length = xp.clip(self.length_adaptive_alpha * float32(batch, batch.lengths), 1.0, None)
+            length = xp.clip(self.length_adaptive_alpha * float32(batch, batch.lengths), 1.0)
             lam = batch.to_tokens(1 - 1 / length)
         advantages = batch.row_returns(xp.where(batch.mask, delta, 0.0), self.discount * lam)
         return tokens(batch, whitened(batch, advantages) if self.normalize_advantages else advantages)

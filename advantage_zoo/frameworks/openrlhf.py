@@ -78,7 +78,7 @@ def bounds(clip_range: tuple[float, ...]) -> tuple[float, ...]:
 def steps(batch: FlatBatch) -> Array:
     """(N,) slots from a token to the response's next valid one: more than 1 across masked ones."""
     here = batch.row_cumsum(batch.xp.ones_like(batch.to_tokens(batch.rewards)))
-    return batch.xp.clip(batch.row_next(here) - here, 1, None)
+    return batch.xp.clip(batch.row_next(here) - here, 1)
 
 
 def returns(batch: FlatBatch, x: Array, discount: float) -> Array:
@@ -98,7 +98,7 @@ def normalised(batch: FlatBatch, x: Array, no_std_norm: bool) -> Array:
     distance = xp.where(batch.counted, x - mean, 0.0)
     if no_std_norm:
         return distance
-    return distance / xp.sqrt(xp.clip(masked_mean(distance * distance, batch.counted), 1e-8, None))
+    return distance / xp.sqrt(xp.clip(masked_mean(distance * distance, batch.counted), 1e-8))
 
 
 # Presets
@@ -162,7 +162,7 @@ class OpenRLHFRLOO(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """The clipped distance, and the penalties to come."""
         rewards = held(batch, batch.rewards)
-        others = batch.xp.clip(group_counts(batch) - 1, 1, None)
+        others = batch.xp.clip(group_counts(batch) - 1, 1)
         dense = rewarded(batch, rewards - (group_totals(batch, rewards) - rewards) / others, self.clip_range)
         return Advantages(unless_alone(batch, returns(batch, dense, 1.0)))
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from advantage_zoo.arrays import Array, segment_sum, widen
+from advantage_zoo.arrays.namespace import arange
 from advantage_zoo.estimator import Advantages
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.frameworks.preset import Preset
-from advantage_zoo.frameworks.torch_order import group_totals
+from advantage_zoo.frameworks.torch_order import CHAINS, group_totals
 
 LARGEST = 1e15
 """Beyond, where squares and sums in float32 would sooner or later overflow, numbers are clipped."""
@@ -29,7 +30,7 @@ def held(batch: FlatBatch, x: Array) -> Array:
 
 def torch_mean(batch: FlatBatch, x: Array) -> Array:
     """(B,) mean of ``x`` (B,), float32, over each response's group, rounded as ``torch.mean`` rounds on a CPU."""
-    return group_totals(batch, x) / batch.xp.clip(group_counts(batch), 1, None)
+    return group_totals(batch, x) / batch.xp.clip(group_counts(batch), 1)
 
 
 def torch_std(batch: FlatBatch, x: Array) -> Array:
@@ -37,7 +38,33 @@ def torch_std(batch: FlatBatch, x: Array) -> Array:
     xp = batch.xp
     distance = xp.where(batch.nonempty, x - torch_mean(batch, x), 0.0)
     squares = xp.take(segment_sum(distance * distance, batch.group_ids, batch.num_groups), batch.group_ids)
-    return xp.sqrt(squares / xp.clip(group_counts(batch) - 1, 1, None))
+    return xp.sqrt(squares / xp.clip(group_counts(batch) - 1, 1))
+
+
+def column_mean(batch: FlatBatch, x: Array) -> Array:
+    """(B,) mean of ``x`` (B,) over each response's group, rounded as PyTorch rounds that of a column of (B, K).
+
+    Numbers that do not lie side by side are added in four chains, the last few in the first; see :func:`group_totals`,
+    where they do.
+    """
+    xp, ids = batch.xp, batch.group_ids
+    rows = arange(batch.num_rows, x)
+    earlier = (ids[:, None] == ids[None, :]) & batch.nonempty[None, :] & (rows[None, :] < rows[:, None])  # (B, B)
+    number = xp.sum(xp.astype(earlier, ids.dtype), axis=1)  # (B,) among its group
+    size = xp.astype(group_counts(batch), ids.dtype)
+    chain = xp.where(number < size // CHAINS * CHAINS, number % CHAINS, xp.zeros_like(number))
+    parts = segment_sum(xp.where(batch.nonempty, x, 0.0), ids * CHAINS + chain, batch.num_groups * CHAINS)
+    sums = xp.reshape(parts, (-1, CHAINS))  # (G, CHAINS)
+    total = ((sums[:, 0] + sums[:, 1]) + sums[:, 2]) + sums[:, 3]
+    return xp.take(total, ids) / xp.clip(group_counts(batch), 1)
+
+
+def standardised_column(batch: FlatBatch, x: Array, eps: float) -> Array:
+    """(B,) distance of ``x`` (B,) from that mean, over the deviation about it (``nanstd``) plus ``eps``."""
+    distance = batch.xp.where(batch.nonempty, x - column_mean(batch, x), 0.0)
+    size = group_counts(batch)
+    others = batch.xp.clip(size - 1, 1)
+    return distance / (batch.xp.sqrt(column_mean(batch, distance * distance) * (size / others)) + eps)
 
 
 def tokens(batch: FlatBatch, x: Array) -> Advantages:
@@ -53,7 +80,7 @@ def spread(batch: FlatBatch, x: Array) -> Advantages:
 def batch_mean(batch: FlatBatch, x: Array) -> Array:
     """Scalar mean of ``x`` (B,), float32, over the responses that count."""
     xp = batch.xp
-    return xp.sum(xp.where(batch.nonempty, x, 0.0)) / xp.clip(xp.sum(float32(batch, batch.nonempty)), 1, None)
+    return xp.sum(xp.where(batch.nonempty, x, 0.0)) / xp.clip(xp.sum(float32(batch, batch.nonempty)), 1)
 
 
 def batch_std(batch: FlatBatch, x: Array, ddof: int = 1) -> Array:

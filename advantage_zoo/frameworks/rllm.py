@@ -69,7 +69,7 @@ class RLLMRLOO(Preset):
         """Reward against the mean of the others."""
         xp, size = batch.xp, batch.xp.take(batch.group_sizes, batch.group_ids)
         largest = float(xp.finfo(batch.rewards.dtype).max) / 2  # the factor is at most 2
-        against = xp.clip(centred(batch), -largest, largest) * (size / xp.clip(size - 1, 1, None))
+        against = xp.clip(centred(batch), -largest, largest) * (size / xp.clip(size - 1, 1))
         return Advantages(batch.to_tokens(xp.where(batch.alone, batch.rewards, against)))
 
 

@@ -65,7 +65,7 @@ class SkyRLRLOO(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Reward against the mean of the others."""
         xp, size, score = batch.xp, group_counts(batch), scores(batch)
-        factor = xp.where(size > 1, size / xp.clip(size - 1, 1, None), 0.0)
+        factor = xp.where(size > 1, size / xp.clip(size - 1, 1), 0.0)
         return spread(batch, centred(batch, score) * factor)
 
 

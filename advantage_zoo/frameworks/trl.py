@@ -15,6 +15,7 @@ from advantage_zoo.frameworks.parts import (
     group_counts,
     held,
     spread,
+    standardised_column,
     torch_mean,
     torch_std,
     weights_of,
@@ -102,8 +103,7 @@ class TRLGDPO(BatchPreset):
         components = held(batch, batch.reward_components)  # (B, K)
         total = batch.xp.zeros_like(components[:, 0])
         for k, weight in enumerate(weights_of(self.name, self.weights, int(components.shape[1]))):
-            x = components[:, k]
-            total = total + weight * (x - torch_mean(batch, x)) / (torch_std(batch, x) + EPS)
+            total = total + weight * standardised_column(batch, components[:, k], EPS)
         return spread(batch, (total - batch_mean(batch, total)) / (batch_std(batch, total) + EPS))
 
 
@@ -129,7 +129,7 @@ class TRLRLOO(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Reward against the mean of the others."""
         xp, rewards, size = batch.xp, held(batch, batch.rewards), group_counts(batch)
-        others = (group_totals(batch, rewards) - rewards) / xp.clip(size - 1, 1, None)
+        others = (group_totals(batch, rewards) - rewards) / xp.clip(size - 1, 1)
         advantages = xp.where(size > 1, rewards - others, 0.0)
         if self.normalize_advantages:
             advantages = (advantages - batch_mean(batch, advantages)) / (batch_std(batch, advantages) + EPS)

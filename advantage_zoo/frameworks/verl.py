@@ -108,9 +108,11 @@ class VerlRLOO(Preset):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """Reward against the mean of the others."""
-        xp, size = batch.xp, group_counts(batch)
-        factor = xp.where(size > 1, size / xp.clip(size - 1, 1, None), 1.0)
-        return spread(batch, centred(batch, scores(batch)) * factor)
+        xp, size, r = batch.xp, group_counts(batch), scores(batch)
+        others = xp.clip(size - 1, 1)
+        # in this order, which decides how far from 0 a float32 reward is rounded
+        against = r * size / others - torch_mean(batch, r) * size / others
+        return spread(batch, xp.where(grouped(batch), against, r))
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class VerlGPG(BatchPreset):
         """Centred reward times alpha."""
         xp, score = batch.xp, scores(batch)
         counted, other = (xp.sum(float32(batch, x)) for x in (batch.nonempty, batch.nonempty & (score != 0)))
-        return spread(batch, counted / xp.clip(other, 1, None) * centred(batch, score))
+        return spread(batch, counted / xp.clip(other, 1) * centred(batch, score))
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,17 @@ def _array(f: "pa.Field[Any]", column: list[Any]) -> "pa.Array[Any]":
         ) from error
 
 
+def is_rollout_file(path: Path) -> bool:
+    """Whether a Parquet file holds tokens; or can't be opened, and :func:`read_rollouts` says why."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return bool({"tokens", "token_ids"} & set(pq.read_schema(path).names))
+    except (pa.ArrowException, OSError):
+        return True
+
+
 def read_rollouts(path: str | Path) -> Rollouts:
     """Read rollouts from a Parquet file.
 

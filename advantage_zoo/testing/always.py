@@ -22,7 +22,7 @@ def masked_zero(trial: Trial) -> None:
 
 
 def masked_blind(trial: Trial) -> None:
-    """No output depends on a value at a masked token, to the bit."""
+    """No output depends on a value at a masked token, be it NaN, infinite or 1e9, to the bit."""
     clean = trial.run(layouts.fill_masked(trial.batch, 0.0))
     for junk in JUNK:
         filled = trial.run(layouts.fill_masked(trial.batch, junk))
@@ -65,7 +65,7 @@ def holes(trial: Trial) -> None:
 
 
 def permutation(trial: Trial) -> None:
-    """Permuting rows permutes the output; relabelling groups changes nothing."""
+    """Permuting rows permutes the output; relabelling groups changes nothing, and they may be unequal."""
     order = trial.rng.permutation(len(trial.batch.rewards))
     _same_tokens("PERMUTATION", trial, layouts.take_rows(trial.batch, order), f"rows in order {order}", order)
     by_group = np.argsort(trial.batch.group_ids, kind="stable")

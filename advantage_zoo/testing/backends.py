@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from advantage_zoo.arrays import Array
 from advantage_zoo.batch import RolloutBatch
+from advantage_zoo.suggestions import nearest
 
 WIDE = ("float64", "float32")
 ALL = (*WIDE, "float16", "bfloat16")
+TRACING = ("torch", "jax")
+"""Libraries with devices, gradients and a compiler."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def backend(name: str) -> Backend:
         ImportError: Its library is not installed.
     """
     if name not in _MAKE:
-        raise LookupError(f"No backend is called {name!r}; there are {', '.join(_MAKE)}.")
+        raise LookupError(f"No backend is called {name!r}{nearest(name, _MAKE)}; there are {', '.join(_MAKE)}.")
     return _MAKE[name][1]()
 
 

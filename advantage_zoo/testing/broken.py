@@ -8,6 +8,7 @@ A check that cannot fail is worth nothing. ``BROKEN`` is the proof, and a quarry
 """
 
 import itertools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -50,7 +51,7 @@ def broken(function: Callable[[FlatBatch], Array], needs: tuple[str, ...] = (), 
 
 def group_mean(batch: FlatBatch, x: Array) -> Array:
     """(B,) mean of ``x`` over each response's group."""
-    return batch.xp.take(batch.group_sum(x) / batch.xp.clip(batch.group_sizes, 1, None), batch.group_ids)
+    return batch.xp.take(batch.group_sum(x) / batch.xp.clip(batch.group_sizes, 1), batch.group_ids)
 
 
 def raw(batch: FlatBatch) -> Array:
@@ -203,6 +204,12 @@ def writes(batch: RolloutBatch, which: Estimator) -> Advantages:
     return result
 
 
+def untraceable(batch: FlatBatch) -> Array:
+    """Does what a compiler cannot follow."""
+    sys.stdout.flush()
+    return batch.rewards
+
+
 BROKEN: dict[str, tuple[Case, ...]] = {
     "MASKED_ZERO": tuple(Case(name, GRPO(), unmasked) for name in ("numpy", "torch", "jax")),
     "MASKED_BLIND": (Case("numpy", broken(raw_padding, ("logprobs",))),),
@@ -215,7 +222,10 @@ BROKEN: dict[str, tuple[Case, ...]] = {
     "NON_FINITE_INPUT": (Case("numpy", GRPO(), trusting), Case("torch", GRPO(), trusting)),
     "PURE": (Case("numpy", broken(remembers)), Case("torch", GRPO(), writes)),
     "KIND": (Case("numpy", GRPO(), other_dtype), Case("torch", GRPO(), other_dtype)),
-    "AGREE": tuple(Case(name, broken(depends_on_the_library)) for name in ("torch", "strict")),
+    "AGREE": (
+        *(Case(name, broken(depends_on_the_library)) for name in ("torch", "strict")),
+        Case("torch", broken(untraceable)),
+    ),
     "NO_SYNC": tuple(Case(name, broken(reads_back)) for name in ("torch", "jax")),
     "NO_GRAD": tuple(Case(name, GRPO(), with_history) for name in ("torch", "jax")),
     "SHIFT": (Case("numpy", broken(raw)),),

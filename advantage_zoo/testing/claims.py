@@ -90,7 +90,7 @@ def sign(trial: Trial) -> None:
 
 
 def bounded(trial: Trial) -> None:
-    """abs(A) <= (G - 1) / sqrt(G)."""
+    """No advantage exceeds (n - 1) / sqrt(n) in a group of n."""
     values = np.abs(trial.values()).max(axis=1)
     for rows in trial.groups():
         if len(rows) > 1:

@@ -1,5 +1,6 @@
 """Hypothesis strategy of rollouts: what batches look like when nobody has tidied them."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ DEAD = (0.0, 1.0, 0.5, 0.81593, -3.3, 1 / 3)
 """Rewards of a group whose responses are all rewarded alike."""
 
 
+EXTRAS = ("sum_pi_squared", "process_logprobs")
+"""The extras that built-in estimators read."""
+
+
 @st.composite
 def rollouts(
     draw: st.DrawFn,
@@ -24,6 +29,9 @@ def rollouts(
     num_groups: int | None = None,
     max_rows: int = 7,
     max_tokens: int = 6,
+    large_groups: bool = True,
+    token_extras: Collection[str] = (),
+    row_extras: Collection[str] = (),
 ) -> RolloutBatch:
     """Padded NumPy batches, float64, with every optional field, and the extras that a built-in estimator reads.
 
@@ -39,13 +47,18 @@ def rollouts(
         num_groups: Static number of groups; drawn if not given.
         max_rows: Largest number of responses.
         max_tokens: Largest number of token slots.
+        large_groups: Whether some batches, unless ``rows`` is given, are one or two groups of 8 to 16 responses.
+        token_extras: Names of further extras, (B, T).
+        row_extras: Names of further extras, (B,).
     """
-    b = rows or draw(st.integers(1, max_rows))
+    large = large_groups and not rows and draw(st.integers(0, 4)) == 4
+    b = rows or draw(st.integers(8, 16) if large else st.integers(1, max_rows))
     t = tokens or draw(st.integers(1, max_tokens))
-    used = min(num_groups or b, draw(st.integers(1, b)))
+    used = min(num_groups or b, draw(st.integers(1, 2 if large else b)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     group_ids = np.array(draw(st.lists(st.integers(0, used - 1), min_size=b, max_size=b)))
-    lengths = np.array(draw(st.lists(st.integers(0, t) | st.just(t), min_size=b, max_size=b)))
+    # It shrinks towards responses without padding, which are easier to read.
+    lengths = t - np.array(draw(st.lists(st.just(0) | st.integers(0, t), min_size=b, max_size=b)))
     mask: NDArray[Any] = np.arange(t) < lengths[:, None]
     if draw(st.booleans()):
         mask &= rng.random((b, t)) < 0.7
@@ -70,7 +83,41 @@ def rollouts(
         extras={
             "sum_pi_squared": np.where(mask, _sum_pi_squared(rng, logprobs), junk),
             "process_logprobs": np.where(mask, -rng.integers(0, 64 * 8, (b, t)) / 64, junk),
+            **{name: np.where(mask, rng.integers(-64, 64, (b, t)) / 64, junk) for name in token_extras},
+            **{name: rng.integers(-64, 64, b) / 64 for name in row_extras},
         },
+    )
+
+
+def one_batch(token_extras: Collection[str] = (), row_extras: Collection[str] = ()) -> RolloutBatch:
+    """A batch as :func:`rollouts` draws them, always the same: three groups, ragged, with a hole."""
+    rng = np.random.default_rng(0)
+    mask = np.arange(4) < np.array([4, 2, 3, 1, 4, 3])[:, None]
+    mask[4, 1] = False
+    rewards, ids = np.array([1.0, 0.0, 0.5, 1.0, 1.0, 0.0]), np.array([0, 1, 0, 2, 2, 1])
+    logprobs = -rng.integers(1, 64 * 8, mask.shape) / 64
+    token = {
+        "logprobs": logprobs,
+        "ref_logprobs": np.minimum(logprobs + rng.integers(-64, 64, mask.shape) / 64, 0.0),
+        "entropies": _random_entropies(rng, *mask.shape),
+        **{name: rng.integers(-64, 64, mask.shape) / 64 for name in ("token_rewards", "values")},
+    }
+    extras = {
+        "sum_pi_squared": _sum_pi_squared(rng, logprobs),
+        "process_logprobs": -rng.integers(0, 64 * 8, mask.shape) / 64,
+        **{name: rng.integers(-64, 64, mask.shape) / 64 for name in token_extras},
+        **{name: rng.integers(-64, 64, len(ids)) / 64 for name in row_extras},
+    }
+    components = np.stack([rewards, rng.integers(0, 2, len(ids)).astype(float)], axis=1)
+    return RolloutBatch(
+        rewards=rewards,
+        response_mask=mask,
+        group_ids=ids,
+        num_groups=4,
+        reward_components=components,
+        baseline_rewards=rng.integers(0, 2, len(ids)).astype(float),
+        extras=extras,
+        **token,
     )
 
 

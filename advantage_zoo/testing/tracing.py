@@ -20,7 +20,7 @@ def _computation(trial: Trial) -> Callable[[RolloutBatch], Advantages]:
 
 
 def agree(trial: Trial) -> None:
-    """The library agrees with NumPy, and JAX's jit with both."""
+    """NumPy, PyTorch, JAX and array-api-strict agree, and so do jax.jit and torch.compile."""
     for dtype in (d for d in LIBRARIES if d in trial.backend.dtypes):
         rounded = convert(trial.batch, lambda x, d=dtype: x.astype(d).astype(float) if x.dtype.kind == "f" else x)
         reference = replace(trial, backend=backend("numpy")).run(rounded)
@@ -31,6 +31,24 @@ def agree(trial: Trial) -> None:
         for name, result in runs.items():
             got = trial.backend.asnumpy(result.values)
             require_close("AGREE", got, reference.values, f"{name} and NumPy in {dtype}", LIBRARIES[dtype])
+
+
+def agree_when_compiled(trial: Trial) -> None:
+    """``torch.compile(fullgraph=True)`` takes the estimator, and agrees with NumPy; one batch, as compiling is slow."""
+    if trial.backend.name != "torch":  # under JAX every batch is traced
+        return
+    torch: Any = importlib.import_module("torch")
+    torch._dynamo.reset()
+    compiled = torch.compile(_computation(trial), fullgraph=True, backend="aot_eager")
+    try:
+        values = compiled(trial.backend.batch(trial.batch)).values
+    except torch._dynamo.exc.TorchDynamoException as error:
+        why = " ".join(str(error).partition("\n\n")[0].split())
+        raise AssertionError(f"AGREE: torch.compile(fullgraph=True) cannot trace it ({why}).") from error
+    expected = replace(trial, backend=backend("numpy")).values()
+    require_close(
+        "AGREE", trial.backend.asnumpy(values), expected, "compiled by PyTorch, and NumPy", LIBRARIES["float64"]
+    )
 
 
 def _both_layouts(batch: RolloutBatch) -> tuple[RolloutBatch, RolloutBatch]:

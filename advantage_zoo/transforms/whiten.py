@@ -32,7 +32,7 @@ class Whiten(AdvantageTransform):
         counts = batch.mask & batch.to_tokens(batch.nonempty)  # (N,)
         weights = xp.astype(counts, advantages.dtype)
         if self.weight == "sequence":
-            weights = weights / batch.to_tokens(xp.clip(batch.lengths, 1, None))
+            weights = weights / batch.to_tokens(xp.clip(batch.lengths, 1))
         return standardise(
             advantages,
             batch.row_ids * 0,

@@ -1,0 +1,135 @@
+// The response's tokens, a lane for each estimator, broken into lines that all lanes share; and the card of a token.
+
+const AT_ONCE = 1500; // tokens drawn before the reader asks for more
+const RTL = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/, LTR = /[A-Za-z\u00c0-\u024f\u0370-\u052f\u3040-\u9fff\uac00-\ud7af]/;
+let drawn = AT_ONCE;
+
+function direction(r) { // of the first letter that has one
+  for (const letter of rollouts.wording(r)) {
+    if (RTL.test(letter)) return "rtl";
+    if (LTR.test(letter)) return "ltr";
+  }
+  return "ltr";
+}
+
+// Ranges [from, to) of tokens that fit on a line of the given width; a line of the response ends one, too.
+function lines(start, end, width, measure) {
+  const ranges = [];
+  let from = start, used = 0;
+  for (let i = start; i < end; i++) {
+    const text = rollouts.text(i), wide = Math.max(measure(text), 5) + 3, ends = text.endsWith("⏎");
+    if (i > from && (used + wide > width || (text.startsWith("⏎") && !ends))) { ranges.push([from, i]); from = i; used = 0; }
+    used += wide;
+    if (ends) { ranges.push([from, i + 1]); from = i + 1; used = 0; }
+  }
+  if (from < end) ranges.push([from, end]);
+  return ranges;
+}
+
+function colour(x, largest) {
+  if (x === 0) return "z";
+  return (x > 0 ? "p" : "n") + Math.min(8, Math.floor(Math.abs(x) / largest * 8) + 1);
+}
+
+function hits(start, end) { // tokens that the search finds something in
+  const wanted = state.query.toLowerCase(), found = new Set();
+  if (!wanted) return found;
+  const ends = [], pieces = [];
+  let length = 0;
+  for (let i = start; i < end; i++) { pieces.push(rollouts.text(i).toLowerCase()); ends.push(length += pieces.at(-1).length); }
+  const text = pieces.join("");
+  for (let at = text.indexOf(wanted), t = 0; at >= 0; at = text.indexOf(wanted, at + 1)) {
+    while (ends[t] <= at) t++;
+    for (let u = t; u < ends.length && (u === 0 || ends[u - 1] < at + wanted.length); u++) found.add(start + u);
+  }
+  return found;
+}
+
+function drawTokens() {
+  const r = state.response, start = rollouts.starts[r], end = Math.min(rollouts.starts[r + 1], start + drawn);
+  const lanes = state.lanes.map((at) => rollouts.lanes[at]), box = one("tokens");
+  const largest = lanes.map((lane) => rollouts.largest(lane, r)), numbers = lanes.map((lane) => rollouts.numbers(lane));
+  const style = getComputedStyle(box), context = document.createElement("canvas").getContext("2d");
+  context.font = `${style.fontSize} ${style.fontFamily}`;
+  const widths = new Map(), measure = (text) => widths.get(text) ?? (widths.set(text, context.measureText(text).width), widths.get(text));
+  const room = Math.max(box.clientWidth - 12.5 * parseFloat(getComputedStyle(document.documentElement).fontSize) - 24, 160);
+  const dir = direction(r), found = hits(start, end);
+
+  const label = (lane, k) => element("div", { title: lane.name }, element("b", {}, lane.name), element("span", {}, round(largest[k])));
+  const column = (i) => {
+    const text = rollouts.text(i), masked = rollouts.masked(i), step = rollouts.step(i);
+    const classes = ["col", rollouts.begins(i) ? "begins" : "", found.has(i) ? "hit" : "", lanes.length ? "" : "plain"];
+    return element("div", { class: classes.join(" ").trim(), "data-token": i, tabindex: i - start === (state.token ?? 0) ? 0 : -1 },
+      element("span", { class: `mark ${step}` }, { right: "r", wrong: "x", unknown: "?" }[rollouts.begins(i) ? step : ""] ?? " "),
+      ...(lanes.length ? numbers.map((x, k) => element("span", { class: masked ? "masked" : colour(x[i], largest[k]) }, text))
+        : [element("span", {}, text)]));
+  };
+  box.replaceChildren(...lines(start, end, room, measure).map(([from, to]) => element("div", { class: "line" },
+    element("div", { class: "labels", "aria-hidden": from > start }, element("div", { class: "mark" }), ...lanes.map(label)),
+    element("div", { class: "cols", dir }, ...Array.from({ length: to - from }, (_, k) => column(from + k))))));
+  if (start === rollouts.starts[r + 1]) box.replaceChildren("The response is empty.");
+  drawRest(r, end - start);
+  if (state.token !== null) mark(start + state.token, false);
+}
+
+function drawRest(r, shown) {
+  const held = rollouts.kept[r], whole = rollouts.lengths[r];
+  const more = element("button", { type: "button", id: "more" }, `Draw the next ${Math.min(AT_ONCE, held - shown).toLocaleString("en")}`);
+  one("rest").replaceChildren(...shown < whole ? [`${shown.toLocaleString("en")} of ${whole.toLocaleString("en")} tokens are drawn. `] : [], ...shown < held ? [more] : []);
+}
+
+function mark(i, focus) {
+  for (const old of one("tokens").querySelectorAll(".col.on")) { old.classList.remove("on"); old.removeAttribute("aria-label"); }
+  const column = one("tokens").querySelector(`[data-token="${i}"]`);
+  if (!column) return;
+  column.classList.add("on");
+  if (focus) {
+    for (const other of one("tokens").querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
+    column.tabIndex = 0;
+    column.focus({ preventScroll: false });
+  }
+  showCard(i, column);
+}
+
+function plain(x) { return String(Number(x.toPrecision(3))).replace("-", "−"); }
+function signed(x) { return (x > 0 ? "+" : "") + plain(x); }
+
+function showCard(i, column) {
+  const r = state.response, t = i - rollouts.starts[r], step = rollouts.step(i), card = one("card");
+  const facts = rollouts.signals.map((signal) => `${signal.name} ${plain(rollouts.numbers(signal)[i])} nats`);
+  const said = rollouts.masked(i) ? ["not emitted by the policy"] : facts;
+  const heads = [...new Set(state.lanes.flatMap((at) => (rollouts.lanes[at].parts ?? []).map((part) => part.name)))];
+  const rows = state.lanes.map((at) => {
+    const lane = rollouts.lanes[at], parts = new Map((lane.parts ?? []).map((part) => [part.name, part]));
+    return element("tr", {}, element("th", { scope: "row" }, lane.name), element("td", {}, signed(rollouts.numbers(lane)[i])),
+      ...heads.map((head) => element("td", {}, parts.has(head) ? plain(rollouts.numbers(parts.get(head))[i]) : "")));
+  });
+  card.replaceChildren(
+    element("div", {}, element("b", { dir: "auto" }, rollouts.text(i).replaceAll(" ", "␣")), ` token ${t} of ${rollouts.lengths[r]}${step ? `, in a step that is ${step}` : ""}`),
+    element("div", {}, said.join(" · ")),
+    rollouts.masked(i) || !rows.length ? "" : element("table", {},
+      element("thead", {}, element("tr", {}, ...["estimator", "advantage", ...heads].map((head) => element("th", { scope: "col" }, head)))),
+      element("tbody", {}, ...rows)));
+  card.hidden = false;
+  placeCard();
+  column.setAttribute("aria-label", card.innerText.replace(/\s+/g, " "));
+}
+
+function placeCard() { // under its token, or above where there is more room
+  const card = one("card"), column = one("tokens").querySelector(".col.on");
+  if (card.hidden || !column) return;
+  const place = column.getBoundingClientRect(), size = card.getBoundingClientRect();
+  const under = place.bottom + 8 + size.height < innerHeight || place.top < size.height + 8;
+  card.style.top = `${under ? place.bottom + 8 : place.top - size.height - 8}px`;
+  card.style.left = `${Math.max(8, Math.min(place.left, innerWidth - size.width - 8))}px`;
+}
+
+function hideCard() { one("card").hidden = true; }
+
+function stepToken(by) {
+  const kept = Math.min(rollouts.kept[state.response], drawn);
+  if (!kept) return;
+  state.token = state.token === null ? (by > 0 ? 0 : kept - 1) : Math.min(Math.max(state.token + by, 0), kept - 1);
+  mark(rollouts.starts[state.response] + state.token, true);
+  remember();
+}

@@ -1,0 +1,257 @@
+"""Readers of what training frameworks write: verl's and TRL's dumps, and plain tables with a map of their columns.
+
+Written from the released sources: verl 0.9.1, ``_write_generations`` (trainer/ppo/ray_trainer.py, and trainer_base.py
+of v1), and TRL 1.16.0, ``GRPOTrainer.log``. OpenRLHF 0.11.2 writes no log of its completions.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from advantage_zoo.rollouts.messages import pieces, prompt_text
+from advantage_zoo.rollouts.parquet import RolloutFileError, is_rollout_file, read_rollouts
+from advantage_zoo.rollouts.rewards import Reward, trl_reward
+from advantage_zoo.rollouts.rollouts import SIGNALS, Rollouts
+from advantage_zoo.rollouts.rows import Rows, files_of, read_rows
+from advantage_zoo.suggestions import nearest
+
+NEEDED = ("prompt", "text", "reward")
+"""Columns without which there is nothing to compare."""
+
+TOKEN_LISTS = ("token_ids", *SIGNALS, "response_mask", "step_index")
+COLUMNS = (*NEEDED, "group", "tokens", *TOKEN_LISTS, "step_correct")
+"""What ``--columns`` maps from; the names of the rollout file's schema."""
+
+UNKNOWN_ID = -1
+"""``token_ids`` of words that stand for tokens."""
+
+WORDS = (
+    "There are no tokens: words stand for them. What an estimator gives a response does not change, unless it minds "
+    "length or takes statistics over all tokens; shares of tokens are shares of words."
+)
+_VERL_KEY = re.compile(r"(.+)_(\d+)_(\d+)")
+
+
+class RowError(ValueError):
+    """A row can't be used; the message is a sentence's end that tells why."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """Whose dump it is, and which of its columns is what."""
+
+    name: str
+    columns: Mapping[str, str]
+    group: Callable[[Mapping[str, Any]], Hashable]
+
+
+def column_map(given: Iterable[str]) -> dict[str, str]:
+    """From ``NAME=COLUMN,NAME=COLUMN`` texts.
+
+    Raises:
+        RolloutFileError: One can't be read, or maps a name that no rollout file has.
+    """
+    found: dict[str, str] = {}
+    for pair in (pair for words in given for pair in words.split(",") if pair.strip()):
+        name, equals, column = (part.strip() for part in pair.partition("="))
+        if not (equals and name and column):
+            raise RolloutFileError(f"--columns {pair}: expected NAME=COLUMN, for instance reward=score.")
+        if name not in COLUMNS:
+            raise RolloutFileError(
+                f"--columns {pair}: {name!r} is no column of a rollout file{nearest(name, COLUMNS)}; these are "
+                f"{', '.join(COLUMNS)}."
+            )
+        found[name] = column
+    return found
+
+
+def read(path: str | Path, columns: Mapping[str, str] | None = None) -> tuple[Rollouts, list[str]]:
+    """Rollouts from our own files, from the dumps of verl and TRL, and from any table of JSON lines or Parquet.
+
+    Args:
+        path: A file, or a folder of such files, as verl and TRL write one a step.
+        columns: Which of the file's columns holds what, by the names of the rollout file's schema (docs/rollouts.md),
+            where it is not called so; a reward may be a sum, ``"right + 0.5*format"``.
+
+    Returns:
+        The rollouts; and what was left out or stands for something else, a sentence each.
+
+    Raises:
+        RolloutFileError: There is nothing to compare; the message says what is missing and what to do.
+    """
+    path, columns = Path(path), columns or {}
+    if not columns and path.suffix == ".parquet" and path.is_file() and is_rollout_file(path):
+        return read_rollouts(path), []
+    found = read_rows(path)
+    if not found.rows:
+        raise RolloutFileError(f"{path} holds no rows{_first(found)}; a dump holds at least one response.")
+    return _Reader(path, found, columns).rollouts()
+
+
+def _first(found: Rows) -> str:
+    return f" that can be read: {found.broken[0]}" if found.broken else ""
+
+
+def recognise(row: Mapping[str, Any]) -> Format:
+    """The format of a row's file, by its columns."""
+    if {"input", "output", "score"} <= set(row):
+        return Format("verl", {"prompt": "input", "text": "output", "reward": "score"}, _verl_group)
+    if {"prompt", "completion", "step"} <= set(row):
+        return Format("TRL", {"text": "completion"}, lambda row: (row.get("step"), prompt_text(row["prompt"])))
+    return Format("plain", {}, lambda row: (row.get("step"), prompt_text(row.get("prompt"))))
+
+
+def _verl_group(row: Mapping[str, Any]) -> Hashable:
+    """v1 writes ``uid``, which is the prompt's, the session's number and the output's; others only the prompt."""
+    key = _VERL_KEY.fullmatch(str(row.get("uid", "")))
+    return (row.get("step"), key[1] if key else row.get("input"))
+
+
+class _Reader:
+    """Turns rows into rollouts, and counts those that it can't."""
+
+    def __init__(self, path: Path, found: Rows, columns: Mapping[str, str]) -> None:
+        self.path, self.found, self.notes = path, found, list(found.notes)
+        # Of several versions the commonest; what the others lack is counted row by row.
+        formats = [recognise(row) for _, row in found.rows]
+        common = Counter(one.name for one in formats).most_common(1)[0][0]
+        self.format = next(one for one in formats if one.name == common)
+        self.names = {name: name for name in COLUMNS} | dict(self.format.columns) | dict(columns)
+        if self.format.name == "TRL" and "reward" not in columns:
+            self.reward, said = trl_reward([row for _, row in found.rows], self._key)
+            self.notes += said
+        else:
+            self.reward = Reward.parsed(self.names["reward"])
+        here = list(dict.fromkeys(key for _, row in found.rows for key in row))
+        for name in (*columns, *NEEDED):
+            wanted = self.reward.columns if name == "reward" else [self.names[name]]
+            for column in wanted:
+                if column not in here:
+                    self._refuse_column(name, column, here)
+
+    def _refuse_column(self, name: str, column: str, here: list[str]) -> None:
+        raise RolloutFileError(
+            f"{self.path} has no column {column!r}{nearest(column, here)}, of which {name} would be; it has "
+            f"{', '.join(here) or 'none'}. --columns {name}=COLUMN names another."
+        )
+
+    def _key(self, row: Mapping[str, Any]) -> Hashable:
+        named = row.get(self.names["group"])
+        return self.format.group(row) if named is None else (row.get("step"), repr(named))
+
+    def rollouts(self) -> tuple[Rollouts, list[str]]:
+        """The rows that can be used."""
+        good: list[dict[str, Any]] = []
+        for place, row in self.found.rows:
+            try:
+                good.append(self._row(row))
+            except RowError as error:
+                self.found.lose(f"{place} {error}")
+        total = len(good) + self.found.lost
+        if not good or len(good) < total / 2:
+            raise RolloutFileError(
+                f"{self.path}: {self.found.lost} of {total} rows can't be used, too many to compare the rest; the "
+                f"first: {self.found.broken[0]}."
+            )
+        if self.found.lost:
+            self.notes.append(
+                f"{self.found.lost} of {total} rows are left out, and their groups are compared without them; the "
+                f"first: {self.found.broken[0]}."
+            )
+        return self._assembled(good), self.notes
+
+    def _assembled(self, rows: list[dict[str, Any]]) -> Rollouts:
+        numbers: dict[Hashable, int] = {}
+        groups = [numbers.setdefault(row["group"], len(numbers)) for row in rows]
+        if any(row["words"] for row in rows):
+            self.notes.append(WORDS)
+        optional: dict[str, Any] = {}
+        for name in (*SIGNALS, "response_mask", "step_index", "step_correct"):
+            lacking = sum(name not in row for row in rows)
+            if lacking == 0:
+                optional[name] = [row[name] for row in rows]
+            elif lacking < len(rows) and name == "response_mask":
+                optional[name] = [row.get(name, [True] * len(row["tokens"])) for row in rows]
+            elif lacking < len(rows):
+                self.notes.append(f"{name} is left out: {lacking} of {len(rows)} rows have none.")
+        try:
+            return Rollouts(
+                prompts=[row["prompt"] for row in rows],
+                texts=[row["text"] for row in rows],
+                tokens=[row["tokens"] for row in rows],
+                token_ids=[row["token_ids"] for row in rows],
+                rewards=[row["reward"] for row in rows],
+                groups=groups,
+                metadata={"format": self.format.name, "files": len(files_of(self.path)), "notes": list(self.notes)},
+                **optional,
+            )
+        except ValueError as error:
+            raise RolloutFileError(f"{self.path}: {error}") from error
+
+    def _row(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """One row by the names of our schema."""
+        given = {name: raw.get(self.names[name]) for name in COLUMNS if name != "reward"}
+        if given["text"] is None:
+            raise RowError(f"has no {self.names['text']}")
+        row: dict[str, Any] = {"prompt": prompt_text(given["prompt"]), "group": self._key(raw)}
+        row["reward"] = self.reward.of(raw)
+        if not math.isfinite(row["reward"]):
+            raise RowError(f"has no finite number in {self.reward}")
+        row["text"], words, mask = pieces(given["text"])
+        row["words"] = given["tokens"] is None
+        row["tokens"] = words if row["words"] else _texts(given["tokens"])
+        row["token_ids"] = [UNKNOWN_ID] * len(row["tokens"])
+        if row["words"] and not all(mask):
+            row["response_mask"] = mask
+        if not row["words"]:
+            row |= _lists(given, len(row["tokens"]))
+        return row
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(token, str) for token in cast("list[Any]", value)):
+        raise RowError("has tokens that are no list of texts")
+    return cast("list[str]", value)
+
+
+def _lists(given: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The columns with one entry a token that the row has, and the steps."""
+    found: dict[str, Any] = {}
+    for name in TOKEN_LISTS:
+        value = given[name]
+        if value is None:
+            continue
+        if not isinstance(value, list) or len(cast("list[Any]", value)) != count:
+            raise RowError(f"has {name} that are not {count} numbers, one a token")
+        found[name] = _numbers(name, cast("list[Any]", value))
+    if given["step_correct"] is not None:
+        found["step_correct"] = given["step_correct"]
+    _refuse_infinite(found)
+    return found
+
+
+def _refuse_infinite(found: Mapping[str, Any]) -> None:
+    import numpy as np
+
+    for name in SIGNALS:
+        bad = ~np.isfinite(found.get(name, ())) & np.asarray(found.get("response_mask", True))
+        if bad.any():
+            raise RowError(f"has {name} with {found[name][int(bad.argmax())]} at token {int(bad.argmax())}")
+
+
+def _numbers(name: str, values: Sequence[Any]) -> Any:
+    import numpy as np
+
+    if name in SIGNALS:
+        try:
+            return np.array([math.nan if x is None else x for x in values], dtype=np.float32)
+        except (TypeError, ValueError):
+            raise RowError(f"has {name} that are no numbers") from None
+    kinds = bool if name == "response_mask" else int
+    if not all(isinstance(x, kinds) or (kinds is bool and x in (0, 1)) for x in values):
+        raise RowError(f"has {name} that are no {'booleans' if kinds is bool else 'integers'}")
+    return [kinds(x) for x in values]

@@ -1,0 +1,125 @@
+"""Rows of JSON lines and Parquet files as dictionaries, with a count of those that can't be read."""
+
+# pyarrow comes without types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from advantage_zoo.rollouts.parquet import RolloutFileError
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+
+
+@dataclass
+class Rows:
+    """Rows of a dump, each with the place it comes from; and what could not be read.
+
+    Args:
+        rows: (place, row) pairs, a place being for instance ``"7.jsonl, line 3,"``.
+        broken: What is wrong with the first rows that can't be read, a sentence's end each.
+        lost: How many rows these are.
+        notes: What else was left out.
+    """
+
+    rows: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
+    broken: list[str] = field(default_factory=list[str])
+    lost: int = 0
+    notes: list[str] = field(default_factory=list[str])
+
+    def lose(self, reason: str, count: int = 1) -> None:
+        """Count rows as lost."""
+        self.broken.append(reason)
+        self.lost += count
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, or the folder's files that may hold rows, 2.jsonl before 10.jsonl.
+
+    Raises:
+        RolloutFileError: There is none.
+    """
+    if not path.exists():
+        raise RolloutFileError(f"{path}: there is no such file.")
+    if path.is_file():
+        return [path]
+    found = [p for p in path.iterdir() if p.suffix in SUFFIXES and p.is_file()]
+    if not found:
+        raise RolloutFileError(
+            f"{path} is a folder without {', '.join(SUFFIXES)} files; name a file or another folder."
+        )
+    return sorted(found, key=lambda p: [(int(part), "") if part.isdigit() else (-1, part) for part in _parts(p.name)])
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"(\d+)", name) if part]
+
+
+def read_rows(path: Path) -> Rows:
+    """All rows of a file or of a folder's files.
+
+    Raises:
+        RolloutFileError: A file is of no kind that is known, or nothing in it can be read.
+    """
+    found = Rows()
+    previous: list[dict[str, Any]] = []
+    for file in files_of(path):
+        begun = len(found.rows)
+        read = _read_parquet if file.suffix == ".parquet" else _read_lines
+        if file.suffix not in SUFFIXES:
+            raise RolloutFileError(f"{file} is called neither {' nor '.join(SUFFIXES)}; rename it to what it is.")
+        read(file, found)
+        # TRL, where it logs more often than it samples, writes the same responses again, under another step.
+        content = [{k: v for k, v in row.items() if k != "step"} for _, row in found.rows[begun:]]
+        if content and "completion" in content[0] and repr(content) == repr(previous):
+            del found.rows[begun:]
+            found.notes.append(f"{file.name} holds the same responses as the file before it and is left out.")
+        previous = content
+    return found
+
+
+def _read_lines(file: Path, found: Rows) -> None:
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    _read_line(f"{file.name}, line {number},", line, found)
+    except OSError as error:
+        raise RolloutFileError(f"{file} can't be read ({error.strerror}).") from error
+
+
+def _read_line(place: str, line: bytes, found: Rows) -> None:
+    try:
+        row = json.loads(line.rstrip())
+    except ValueError as error:  # also where the bytes are not UTF-8
+        cut = "" if line.endswith(b"\n") else "; it has no end, as if writing had been cut short"
+        return found.lose(f"{place} is not JSON ({str(error).splitlines()[0]}{cut})")
+    if not isinstance(row, dict):
+        return found.lose(f"{place} is a {type(row).__name__}; expected an object")
+    found.rows.append((place, cast("dict[str, Any]", row)))
+    return None
+
+
+def _read_parquet(file: Path, found: Rows) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as parquet:
+            number = 0
+            for i in range(parquet.num_row_groups):
+                count = parquet.metadata.row_group(i).num_rows
+                try:
+                    rows = parquet.read_row_group(i).to_pylist()
+                except (pa.ArrowException, OSError, ValueError) as error:
+                    found.lose(f"{file.name}, rows {number} to {number + count - 1}, can't be read ({error})", count)
+                else:
+                    found.rows += [(f"{file.name}, row {number + k},", row) for k, row in enumerate(rows)]
+                number += count
+    except (pa.ArrowException, OSError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise RolloutFileError(f"{file} is not a readable Parquet file ({first}).") from error

@@ -1,0 +1,389 @@
+"""Dumps of verl and TRL, plain tables, and files that are damaged: what is read, what is said, what is refused."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from made_rollouts import made_rollouts, rollout_file
+
+from advantage_zoo.cli import main
+from advantage_zoo.rollouts import RolloutFileError, read, read_rollouts
+from advantage_zoo.rollouts.dumps import COLUMNS, WORDS
+from advantage_zoo.rollouts.messages import words
+
+
+def verl(step=1, outputs=("a b", "c", "d", "e f g"), scores=(1.0, 0.0, 0.5, 1.0), **more):
+    """Lines of verl: two prompts, two responses each."""
+    inputs = ["p", "p", "q", "q"]
+    rows = zip(inputs, outputs, scores, strict=True)
+    return [
+        {"input": p, "output": o, "gts": "4", "score": s, "step": step, **{k: v[i] for k, v in more.items()}}
+        for i, (p, o, s) in enumerate(rows)
+    ]
+
+
+def lines(path, rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def trl(rewards, advantages, step=3, completions=("a b", "c", "d", "e f g"), **extras):
+    """Columns of TRL's log."""
+    prompts = ["p", "p", "q", "q"]
+    columns = {"step": [step] * 4, "prompt": prompts, "completion": list(completions)}
+    return {**columns, **rewards, **extras, "advantage": advantages}
+
+
+def parquet(path, columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_a_dump_of_verl(tmp_path):
+    rollouts, notes = read(lines(tmp_path / "1.jsonl", verl()))
+    assert rollouts.prompts == ["p", "p", "q", "q"]
+    assert rollouts.tokens == [["a", " b"], ["c"], ["d"], ["e", " f", " g"]]
+    assert rollouts.rewards == [1.0, 0.0, 0.5, 1.0]
+    assert rollouts.groups == [0, 0, 1, 1]
+    assert (rollouts.logprobs, rollouts.entropies, rollouts.response_mask) == (None, None, None)
+    assert notes == [WORDS]
+    assert rollouts.metadata["format"] == "verl"
+
+
+def test_a_folder_of_verl_is_read_in_the_order_of_its_steps(tmp_path):
+    for step in (10, 2):
+        lines(tmp_path / f"{step}.jsonl", verl(step, outputs=[f"s{step}"] * 4))
+    (tmp_path / "notes.txt").write_text("not a dump")
+    rollouts, _ = read(tmp_path)
+    assert rollouts.texts == ["s2"] * 4 + ["s10"] * 4
+    assert rollouts.groups == [0, 0, 1, 1, 2, 2, 3, 3]  # the same prompt at another step is another group
+
+
+def test_the_keys_of_verl_v1_tell_the_groups(tmp_path):
+    uids = ["u-1_0_0", "u-1_1_0", "u-2_0_0", "u-2_1_0"]
+    rows = [row | {"input": "the same"} for row in verl(uid=uids)]
+    assert read(lines(tmp_path / "1.jsonl", rows))[0].groups == [0, 0, 1, 1]
+    others = verl(uid=["of another form"] * 4)
+    assert read(lines(tmp_path / "2.jsonl", others))[0].groups == [0, 0, 1, 1]
+
+
+def test_any_other_column_can_be_the_reward(tmp_path):
+    path = lines(tmp_path / "1.jsonl", verl(acc=[1, 0, 0, 1], form=[True, False, True, True]))
+    assert read(path, {"reward": "acc"})[0].rewards == [1, 0, 0, 1]
+    assert read(path, {"reward": "acc + 0.5*form"})[0].rewards == [1.5, 0, 0.5, 1.5]
+    with pytest.raises(RolloutFileError, match=r"no column 'ac' \(did you mean 'acc'\?\), of which reward would be"):
+        read(path, {"reward": "ac"})
+    with pytest.raises(RolloutFileError, match="'much' is no number"):
+        read(path, {"reward": "much*acc"})
+
+
+def test_a_log_of_trl(tmp_path):
+    path = parquet(tmp_path / "c.parquet", trl({"right": [1.0, 0.0, 1.0, 1.0]}, [0.7, -0.7, 0.0, 0.0]))
+    rollouts, notes = read(path)
+    assert rollouts.rewards == [1, 0, 1, 1]
+    assert rollouts.groups == [0, 0, 1, 1]
+    assert rollouts.tokens[3] == ["e", " f", " g"]
+    assert (notes, rollouts.metadata["format"]) == ([WORDS], "TRL")
+
+
+def test_advantages_tell_which_columns_of_trl_are_rewards(tmp_path):
+    rewards = {"right": [1.0, 0.0, 1.0, 1.0], "form": [0.0, 0.5, 1.0, 0.0]}
+    total = np.add(*rewards.values()).reshape(2, 2)
+    advantages = ((total - total.mean(1, keepdims=True)) / (total.std(1, ddof=1, keepdims=True) + 1e-4)).ravel()
+    path = parquet(tmp_path / "c.parquet", trl(rewards, advantages, length=[2.0, 1.0, 1.0, 3.0]))
+    rollouts, notes = read(path)
+    assert rollouts.rewards == total.ravel().tolist()
+    assert notes[0] == "The reward is right + form; --columns reward=... takes another."
+    other = parquet(tmp_path / "d.parquet", trl(rewards, [0.7, -0.7, -0.7, 0.7]))
+    with pytest.raises(RolloutFileError, match=r"No sum of right, form gives the log's advantages.*--columns 'reward="):
+        read(other)
+    assert read(other, {"reward": "right"})[0].rewards == [1, 0, 1, 1]
+
+
+def test_what_trl_could_not_score_is_left_out_and_counted(tmp_path):
+    path = parquet(tmp_path / "c.parquet", trl({"right": [1.0, float("nan"), 0.0, 1.0]}, [0.0, 0.0, -0.7, 0.7]))
+    rollouts, notes = read(path)
+    assert rollouts.rewards == [1, 0, 1]
+    assert notes[0] == (
+        "1 of 4 rows are left out, and their groups are compared without them; the first: c.parquet, row 1, has no "
+        "finite number in right."
+    )
+
+
+def test_conversations_of_trl(tmp_path):
+    said = [
+        [
+            {"role": "assistant", "content": "let me see"},
+            {"role": "tool", "content": "42 !"},
+            {"role": "assistant", "content": " so 42"},
+        ]
+    ] * 4
+    asked = [[{"role": "system", "content": "be kind"}, {"role": "user", "content": f"q{i // 2}"}] for i in range(4)]
+    columns = trl({"right": [1.0, 0.0, 0.0, 1.0]}, [0.7, -0.7, -0.7, 0.7], completions=said) | {"prompt": asked}
+    rollouts, _ = read(parquet(tmp_path / "c.parquet", columns))
+    assert rollouts.prompts[0] == "system: be kind\nuser: q0"
+    assert rollouts.groups == [0, 0, 1, 1]
+    assert rollouts.texts[0] == "let me see42 ! so 42"
+    assert rollouts.response_mask[0] == [True] * 3 + [False] * 2 + [True] * 2
+
+
+def test_the_same_responses_logged_again_count_once(tmp_path):
+    for step in (1, 2, 3):
+        columns = trl({"right": [1.0, 0.0, 1.0, 1.0]}, [0.7, -0.7, 0.0, 0.0], step=step)
+        if step == 3:
+            columns["completion"] = ["other"] * 4
+        parquet(tmp_path / f"completions_{step:05d}.parquet", columns)
+    rollouts, notes = read(tmp_path)
+    assert len(rollouts) == 8
+    assert notes[0] == "completions_00002.parquet holds the same responses as the file before it and is left out."
+
+
+def test_trls_distillation_has_no_rewards(tmp_path):
+    path = parquet(tmp_path / "c.parquet", {"step": [1], "prompt": ["p"], "completion": ["c"]})
+    with pytest.raises(RolloutFileError, match="no rewards and no advantages"):
+        read(path)
+
+
+FULL = {name: name for name in COLUMNS}
+
+
+def rows_of(rollouts):
+    """Rows of a table that holds all that rollouts do, under other names."""
+    singular = {"prompt": "prompts", "text": "texts", "reward": "rewards", "group": "groups"}
+    found = []
+    for row in range(len(rollouts)):
+        values = {name: getattr(rollouts, singular.get(name, name)) for name in COLUMNS}
+        one = {f"my_{k}": v[row] for k, v in values.items() if v is not None}
+        found.append({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in one.items()})
+    return found
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_column_map_reads_everything_that_our_own_files_hold(tmp_path, kind):
+    made = made_rollouts(response_mask=[[True] * len(row) for row in made_rollouts().tokens])
+    rows = rows_of(made)
+    path = tmp_path / f"mine.{kind}"
+    if kind == "jsonl":
+        lines(path, rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    rollouts, notes = read(path, {name: f"my_{name}" for name in COLUMNS})
+    assert notes == []
+    for name in ("prompts", "texts", "tokens", "rewards", "response_mask", "step_index", "step_correct"):
+        assert getattr(rollouts, name) == getattr(made, name), name
+    for name in ("logprobs", "ref_logprobs", "entropies"):
+        for mine, theirs in zip(getattr(rollouts, name), getattr(made, name), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert rollouts.groups == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_groups_may_be_named_by_anything_and_are_the_prompts_otherwise(tmp_path):
+    rows = [{"prompt": p, "text": "t", "reward": 1, "uid": u} for p, u in (("p", "x"), ("p", "y"), ("q", "x"))]
+    path = lines(tmp_path / "f.jsonl", rows)
+    assert read(path)[0].groups == [0, 0, 1]
+    assert read(path, {"group": "uid"})[0].groups == [0, 1, 0]
+    stepped = lines(tmp_path / "g.jsonl", [row | {"step": i} for i, row in enumerate(rows)])
+    assert read(stepped, {"group": "uid"})[0].groups == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["a  b\n c ", "答案是 42。好", "", "  ", "שלום עולם"])
+def test_words_are_the_whole_text(text):
+    assert "".join(words(text)) == text
+
+
+def test_scripts_without_spaces_are_cut_into_characters():
+    assert words("答案是 42x") == ["答", "案", "是", " 42x"]
+
+
+DAMAGED = [
+    ('{"input": "q", "output": "cut sho', "is not JSON (Unterminated string"),
+    ("[1, 2]", "is a list; expected an object"),
+    ('{"input": "q", "output": "o", "step": 1}', "has no finite number in score"),  # of another version
+    ('{"input": "q", "output": "o", "score": NaN, "step": 1}', "has no finite number in score"),
+    ('{"input": "q", "output": "o", "score": "high", "step": 1}', "has no finite number in score"),
+    ('{"input": "q", "score": 1.0, "step": 1}', "has no output"),
+    ("\x00\x00\x00", "is not JSON"),
+]
+
+
+@pytest.mark.parametrize(("line", "sentence"), DAMAGED)
+def test_good_lines_are_kept_and_bad_ones_counted(tmp_path, line, sentence):
+    path = lines(tmp_path / "1.jsonl", [*verl(), line])
+    rollouts, notes = read(path)
+    assert len(rollouts) == 4
+    assert re.match(r"1 of 5 rows are left out.*; the first: 1.jsonl, line 5, ", notes[0])
+    assert sentence in notes[0]
+
+
+def test_a_first_line_of_another_version_does_not_spoil_the_rest(tmp_path):
+    path = lines(tmp_path / "1.jsonl", [{"prompt": "p", "response": "r"}, *verl()])
+    rollouts, notes = read(path)
+    assert len(rollouts) == 4
+    assert "1.jsonl, line 1, has no output" in notes[0]
+
+
+def test_half_a_character_is_no_trouble(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVANTAGE_ZOO_PLUGINS", "none")
+    path = tmp_path / "1.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in verl(outputs=["\ud83d", "\udc00 x", "y", "z"])))
+    report = tmp_path / "out.html"
+    for more in ((), ("--show", "0")):
+        result = CliRunner().invoke(main, ["compare", str(path), "--report", str(report), *more])
+        assert result.exit_code == 0, result.output
+
+
+def test_a_file_that_was_cut_short_says_so(tmp_path):
+    path = lines(tmp_path / "1.jsonl", verl())
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "as if writing had been cut short" in read(path)[1][0]
+
+
+def test_mostly_bad_is_refused(tmp_path):
+    path = lines(tmp_path / "1.jsonl", [*verl()[:1], *(line for line, _ in DAMAGED[:3])])
+    with pytest.raises(RolloutFileError, match=r"3 of 4 rows can't be used, too many .*; the first: 1.jsonl, line 2"):
+        read(path)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = lines(tmp_path / "1.jsonl", verl())
+    path.write_bytes(path.read_bytes() + b'{"input": "\xff\xfe"}\n')
+    assert "line 5, is not JSON" in read(path)[1][0]
+
+
+def test_a_signal_that_only_some_rows_have_is_left_out_and_said(tmp_path):
+    rows = [row | {"tokens": ["a"], "entropies": [0.5]} for row in verl()]
+    del rows[2]["entropies"]
+    rollouts, notes = read(lines(tmp_path / "1.jsonl", rows))
+    assert rollouts.entropies is None
+    assert "entropies is left out: 1 of 4 rows have none." in notes
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ({"entropies": [0.5, 0.5]}, "has entropies that are not 1 numbers, one a token"),
+        ({"entropies": [None]}, "has entropies with nan at token 0"),
+        ({"entropies": ["x"]}, "has entropies that are no numbers"),
+        ({"token_ids": [1.5]}, "has token_ids that are no integers"),
+        ({"response_mask": [7]}, "has response_mask that are no booleans"),
+        ({"tokens": "a"}, "has tokens that are no list of texts"),
+    ],
+)
+def test_a_row_whose_lists_do_not_fit_is_left_out(tmp_path, extra, sentence):
+    rows = [row | {"tokens": ["a"]} for row in verl()]
+    rows[1] |= extra
+    rollouts, notes = read(lines(tmp_path / "1.jsonl", rows))
+    assert len(rollouts) == 3
+    assert f"1.jsonl, line 2, {sentence}" in notes[0]
+
+
+def test_damage_in_the_middle_of_a_parquet_file_costs_its_row_group(tmp_path):
+    columns = trl(
+        {"right": [1.0, 0.0, 1.0, 1.0]}, [0.7, -0.7, 0.0, 0.0], completions=[f"word{i}" * 50 for i in range(4)]
+    )
+    path = tmp_path / "c.parquet"
+    table = pa.concat_tables([pa.table(columns)] * 3)
+    pq.write_table(table, path, row_group_size=4, compression="zstd", use_dictionary=False)
+    place = pq.ParquetFile(path).metadata.row_group(1).column(2).data_page_offset
+    spoiled = bytearray(path.read_bytes())
+    spoiled[place : place + 40] = b"\xff" * 40
+    path.write_bytes(spoiled)
+    rollouts, notes = read(path)
+    assert len(rollouts) == 8
+    assert notes[0].startswith("4 of 12 rows are left out")
+    assert "c.parquet, rows 4 to 7, can't be read" in notes[0]
+
+
+def refused(*words):
+    result = CliRunner().invoke(main, ["compare", *map(str, words)])
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.stderr.splitlines() if not line.startswith("Note: ")]
+    return line
+
+
+def test_files_that_are_none_are_refused_in_one_sentence(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "blank.jsonl").write_text("\n \n")
+    (tmp_path / "half.parquet").write_bytes(rollout_file(tmp_path / "whole.parquet").read_bytes()[:500])
+    (tmp_path / "rows.csv").write_text("a,b")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "garbage.jsonl").write_bytes(bytes(range(256)))
+    for name, sentence in [
+        ("empty.jsonl", "holds no rows"),
+        ("blank.jsonl", "holds no rows"),
+        ("half.parquet", "not a readable Parquet file"),
+        ("rows.csv", "neither .jsonl nor .json nor .parquet"),
+        ("folder", "a folder without"),
+        ("garbage.jsonl", "holds no rows that can be read"),
+        ("none.jsonl", "no such file"),
+    ]:
+        line = refused(tmp_path / name)
+        assert sentence in line, line
+        assert name in line
+
+
+def test_what_is_missing_is_named_with_the_way_out(tmp_path):
+    path = lines(tmp_path / "f.jsonl", [{"question": "p", "answer": "t", "score": 1}])
+    line = refused(path)
+    assert "f.jsonl has no column 'prompt'" in line
+    assert "it has question, answer, score" in line
+    assert "--columns prompt=COLUMN" in line
+    result = CliRunner().invoke(
+        main, ["compare", str(path), "--columns", "prompt=question,text=answer", "--columns", "reward=score", "--json"]
+    )
+    assert json.loads(result.stdout)["rollouts"]["responses"] == 1
+    assert "expected NAME=COLUMN" in refused(path, "--columns", "prompt")
+    assert "'promt' is no column of a rollout file (did you mean 'prompt'?)" in refused(
+        path, "--columns", "promt=question"
+    )
+
+
+def test_our_own_files_are_read_as_before(tmp_path):
+    path = rollout_file(tmp_path / "made.parquet")
+    rollouts, notes = read(path)
+    assert notes == []
+    assert rollouts.groups == read_rollouts(path).groups
+
+
+def test_a_dump_makes_a_report_that_says_what_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVANTAGE_ZOO_PLUGINS", "none")
+    folder = tmp_path / "rollout_data"
+    folder.mkdir()
+    for step in (1, 2):
+        lines(folder / f"{step}.jsonl", verl(step, outputs=[f"s{step}"] * 4))
+    report = tmp_path / "out.html"
+    result = CliRunner().invoke(main, ["compare", str(folder), "--report", str(report)])
+    assert result.exit_code == 0, result.output
+    assert f"Note: {WORDS}" in result.stderr
+    text = report.read_text()
+    assert "needs entropies, logprobs and ref_logprobs, which these rollouts do not have" in text
+    assert WORDS in text
+    assert "SHA-256 of 1.jsonl" in text
+    assert "SHA-256 of 2.jsonl" in text
+
+
+# --- files that the frameworks wrote; tests/dumps/README.md tells how
+
+DUMPS = Path(__file__).parent / "dumps"
+
+
+def test_what_verl_wrote():
+    rollouts, notes = read(DUMPS / "verl-0.9.1")
+    assert len(rollouts) == 16
+    assert rollouts.groups == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert rollouts.texts[1] == "4, no 3"
+    assert rollouts.rewards[:4] == [1.0, 1.0, 0.0, 0.0]
+    assert notes == [WORDS]
+
+
+def test_what_trl_wrote():
+    rollouts, notes = read(DUMPS / "trl-1.16.0")
+    assert len(rollouts) == 16
+    assert all(rollouts.groups.count(group) == 4 for group in rollouts.groups)
+    assert len({reward % 1 for reward in rollouts.rewards}) > 3  # shares of digits, and 1 for a long response
+    assert notes == ["The reward is digits + long; --columns reward=... takes another.", WORDS]
