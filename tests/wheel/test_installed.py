@@ -51,6 +51,7 @@ def test_the_wheel_is_what_is_tested():
         "advantage_zoo",
         "advantage_zoo_transformers",
         "advantage_zoo_trl",
+        "advantage_zoo_verl",
         f"advantage_zoo-{az.__version__}.dist-info",
     }
     assert "advantage_zoo/rollouts/arithmetic.parquet" in files
