@@ -100,7 +100,7 @@ VERL = ("verl==0.9.1", "transformers<5.11", "TransferQueue==0.1.11", *VERL_IMPOR
 VERL_BEFORE = ("0.8.0", "0.7.1")
 """Releases before the default trainer of today; they ask for a NumPy that newer pyarrow and pandas do not take."""
 
-FRAMEWORKS = {"verl": VERL, "trl": ("trl==1.16.0",)}
+FRAMEWORKS = {"verl": VERL, "trl": ("trl==1.16.0", "peft==0.21.2")}
 
 
 def install_framework(session: nox.Session, framework: str) -> None:
@@ -133,9 +133,22 @@ def verl_before(session: nox.Session, release: str) -> None:
 
 @nox.session
 def trl(session: nox.Session) -> None:
-    """The presets of TRL against the statements of TRL's trainers, and the log of a run."""
+    """The presets of TRL against the statements of TRL's trainers, the log of a run; the adapter, training."""
     install_framework(session, "trl")
-    session.run("pytest", "tests/frameworks/test_trl.py", "tests/frameworks/test_dumps_trl.py", *session.posargs)
+    names = ("test_trl.py", "test_dumps_trl.py", "test_trl_trainer.py")
+    session.run("pytest", *(f"tests/frameworks/{name}" for name in names), *session.posargs)
+
+
+@nox.session
+def lab(session: nox.Session) -> None:
+    """The laboratory: its tests, and `--quick`, which trains, compares and draws."""
+    install_framework(session, "trl")
+    session.install("-e", ".[cli]", "-r", "integrations/trl/lab/requirements.txt")
+    session.run("pytest", "tests/frameworks/test_lab.py", *session.posargs)
+    out = Path(session.create_tmp()) / "quick"
+    shutil.rmtree(out, ignore_errors=True)
+    with session.chdir("integrations/trl"):
+        session.run("python", "-m", "lab", "--quick", "--out", str(out))
 
 
 @nox.session(default=False)

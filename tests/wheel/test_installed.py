@@ -47,7 +47,13 @@ def test_the_wheel_is_what_is_tested():
         assert importlib.util.find_spec(absent) is None
     files = [str(f) for f in importlib.metadata.files("advantage-zoo")]
     tops = {f.split("/")[0] for f in files if not f.startswith("..")}
-    assert tops == {"advantage_zoo", "advantage_zoo_transformers", f"advantage_zoo-{az.__version__}.dist-info"}
+    assert tops == {
+        "advantage_zoo",
+        "advantage_zoo_transformers",
+        "advantage_zoo_trl",
+        "advantage_zoo_verl",
+        f"advantage_zoo-{az.__version__}.dist-info",
+    }
     assert "advantage_zoo/rollouts/arithmetic.parquet" in files
     assert "advantage_zoo/py.typed" in files
 

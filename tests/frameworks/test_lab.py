@@ -1,0 +1,227 @@
+"""The laboratory: its tasks, its arithmetic, and that it goes on where it was stopped. `--quick` is run by nox."""
+
+import os
+import random
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trl")
+pytest.importorskip("reasoning_gym")
+os.environ["HF_HUB_OFFLINE"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[2] / "integrations" / "trl"))
+
+import pandas as pd
+import torch
+from click.testing import CliRunner
+from lab import __main__ as lab
+from lab import failures, report
+from lab.base import make_tokenizer
+from lab.tasks import TASKS
+from lab.training import Budget
+
+from advantage_zoo.rollouts import Rollouts
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in v6:FutureWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=TASKS.values(), ids=TASKS)
+def task(request):
+    return request.param
+
+
+def test_a_clean_answer_is_right_in_every_step(task):
+    rng = random.Random(0)
+    for prompt in task.prompts(100, seed=1):
+        answer = task.answer(prompt, rng, 0.0)
+        verdict = task.judge(prompt, answer)
+        assert verdict.reward == 1
+        assert all(step.correct for step in verdict.steps)
+        assert (verdict.steps[0].start, verdict.steps[-1].end) == (0, len(answer))
+        assert len(answer) <= task.longest
+        assert set(prompt + answer) <= set(task.alphabet)
+
+
+@pytest.mark.parametrize("accuracy", [0.15, 0.45])
+def test_slips_give_the_accuracy_asked_for(task, accuracy):
+    rng = random.Random(0)
+    prompts = task.prompts(2000, seed=2)
+    judged = [task.judge(prompt, task.answer(prompt, rng, task.slip(accuracy))) for prompt in prompts]
+    assert np.mean([verdict.reward for verdict in judged]) == pytest.approx(accuracy, abs=0.08)
+    failed = [step.correct for verdict in judged if not verdict.reward for step in verdict.steps]
+    assert 0 < np.mean(failed) < 1  # right steps and wrong ones
+
+
+def test_prompts_follow_the_seed(task):
+    assert task.prompts(20, 5) == task.prompts(20, 5)
+    assert task.prompts(20, 5) != task.prompts(20, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "text", "reward", "right"),
+    [
+        ("sums", "3+8+5=", "1,6", 1, [True, True]),
+        ("sums", "3+8+5=", "2,7", 0, [False, True]),  # carried on
+        ("sums", "3+8+5=", "2,6", 1, [False, False]),  # two slips that cancel
+        ("sums", "3+8+5=", "1", 0, [True]),
+        ("sums", "3+8+5=", "1,,6", 0, [True, False, False]),
+        ("worded_sums", "3+8+5=", "1c,6a", 1, [True, True]),
+        ("worded_sums", "3+8+5=", "1,6a", 0, [False, False]),
+        ("backwards", "glink=", "knilg", 1, [True] * 5),
+        ("backwards", "glink=", "knxlgg", 0, [True, True, False, True, True, False]),
+        ("sorting", "5,3,9>", "9,5,3", 1, [True] * 3),
+        ("sorting", "5,3,9<", "9,5,3", 0, [False, True, False]),
+        ("sorting", "5,3,9<", "3,5", 0, [True, True]),
+        ("sorting", "5,3,9<", "", 0, [False]),
+    ],
+)
+def test_verdicts(name, prompt, text, reward, right):
+    verdict = TASKS[name].judge(prompt, text)
+    assert verdict.reward == reward
+    assert [step.correct for step in verdict.steps] == right
+
+
+def run(seed, accuracies, estimator="grpo", tokens=100):
+    steps = np.arange(len(accuracies)) * 10
+    return pd.DataFrame(
+        {
+            "task": "sums",
+            "start": "easy",
+            "estimator": estimator,
+            "seed": seed,
+            "step": steps,
+            "tokens": steps * tokens,
+            "accuracy": accuracies,
+            **dict.fromkeys(("entropy", "length", "zero_variance", "without_signal", "seconds"), 1.0),
+        }
+    )
+
+
+def test_the_interval_is_students():
+    middle, half = report.interval([1.0, 2.0, 3.0])
+    assert middle == 2
+    assert half == pytest.approx(4.302653 / np.sqrt(3))
+    assert np.isnan(report.interval([1.0])[1])
+
+
+def test_between_evaluations():
+    one = run(0, [0.2, 0.4, 0.8])
+    assert report.at_tokens(one, 1500) == pytest.approx(0.6)
+    assert report.reaches(one, 0.3) == pytest.approx(5)
+    assert report.reaches(one, 0.2) == 0
+    assert np.isnan(report.reaches(one, 0.9))
+
+
+def test_results_compare_at_equal_tokens_seed_by_seed():
+    points = pd.concat(
+        [
+            run(0, [0.2, 0.4, 0.6]),
+            run(1, [0.2, 0.5, 0.7]),
+            run(0, [0.2, 0.6, 0.8], "ep_grpo", tokens=50),
+            run(1, [0.2, 0.6, 0.8], "ep_grpo", tokens=50),
+        ]
+    )
+    table = report.results(points).set_index("estimator")
+    ahead = [0.8 - 0.4, 0.8 - 0.5]  # after 1,000 tokens each
+    assert table.loc["ep_grpo", "ahead of grpo, equal tokens"] == pytest.approx(np.mean(ahead))
+    assert table.loc["ep_grpo", "ahead ±"] == pytest.approx(report.interval(ahead)[1])
+    assert table.loc["ep_grpo", "steps to grpo's end"] == pytest.approx(np.mean([10, 15]))
+    assert table.loc["grpo", "accuracy"] == pytest.approx(0.65)
+
+
+class Speller:
+    """A model that is certain how a word goes on backwards."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def next(self, row):
+        prompt, _, said = self.tokenizer.decode(row).strip("_").partition("=")
+        due = prompt[::-1] + ";"
+        return self.tokenizer.convert_tokens_to_ids(due[len(said)] if len(said) < len(due) else "_")
+
+    def __call__(self, input_ids, **_):
+        logits = torch.zeros(*input_ids.shape, len(self.tokenizer))
+        for i, row in enumerate(input_ids):
+            logits[i, -1, self.next(row)] = 1000.0
+        return SimpleNamespace(logits=logits)
+
+    def generate(self, ids, max_new_tokens, **_):
+        for _ in range(max_new_tokens):
+            ids = torch.cat([ids, torch.tensor([[self.next(row)] for row in ids])], dim=1)
+        return ids
+
+
+def test_a_changed_token_is_judged_with_what_follows():
+    task = TASKS["backwards"]
+    tokenizer = make_tokenizer(task)
+    words = ["glink", "cat", "house"]
+    ids = [tokenizer(word[::-1] + ";")["input_ids"] for word in words]
+    rollouts = Rollouts(
+        prompts=[word + "=" for word in words],
+        texts=[word[::-1] for word in words],
+        tokens=[[*word[::-1], ";"] for word in words],
+        token_ids=ids,
+        rewards=[1.0] * 3,
+        groups=[0, 1, 2],
+    )
+    for places, hot, accuracy in [
+        ([0, 2, 5], False, 0.0),  # another letter, or none of an end: wrong
+        ([0, 2, 5], True, 1.0),  # certain: drawn again it stays, and the model goes on rightly
+        ([None, 1, None], False, 2 / 3),  # no place: unchanged
+    ]:
+        found = failures._accuracy_after(Speller(tokenizer), tokenizer, task, rollouts, places, hot)
+        assert found == pytest.approx(accuracy)
+
+
+def test_what_a_kind_of_token_costs():
+    assert failures.Granularity(before=0.5, high=0.1, low=0.3).ratio == pytest.approx(2)
+    assert failures.Granularity(before=0.5, high=0.1, low=0.5).ratio is None
+
+
+def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):
+    small = Budget(steps=2, prompts=2, eval_every=1, eval_prompts=8, eval_samples=1, learning=2, slipping=2)
+    monkeypatch.setattr(lab, "QUICK", small)
+    words = ["--quick", "--out", str(tmp_path / "out")]
+
+    def call(*more):
+        result = CliRunner().invoke(lab.main, [*words, *more], catch_exceptions=False)
+        return result.exit_code, result.output
+
+    status, told = call("--estimator", "grpo")
+    assert status == 0
+    assert "figures and tables of 2 runs, 2 of them new." in told
+    first = (tmp_path / "out/runs/sums/easy/grpo/0.csv").read_bytes()
+    status, told = call()
+    assert status == 0
+    assert "figures and tables of 4 runs, 2 of them new." in told
+    assert (tmp_path / "out/runs/sums/easy/grpo/0.csv").read_bytes() == first
+    page = (tmp_path / "out" / "index.md").read_text()
+    assert "| sums | easy | ep_grpo | 2 |" in page
+    assert (tmp_path / "out" / "accuracy.svg").read_text().count("<path") > 10
+    status, told = call("--steps", "3")
+    assert status == 2
+    assert "holds runs with steps = 2, and now it is 3; choose another --out" in told
+
+
+def test_a_run_is_determined_by_its_seed(tmp_path, monkeypatch):
+    small = Budget(steps=2, prompts=2, eval_every=2, eval_prompts=8, eval_samples=1, learning=2, slipping=2)
+    monkeypatch.setattr(lab, "QUICK", small)
+    for name in ("one", "two"):
+        CliRunner().invoke(
+            lab.main, ["--quick", "--estimator", "ep_grpo", "--out", str(tmp_path / name)], catch_exceptions=False
+        )
+    one, two = (report.read(tmp_path / name / "runs").drop(columns="seconds") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, two)
+    assert not one[one.seed == 0].accuracy.equals(one[one.seed == 1].entropy)
