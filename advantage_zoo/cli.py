@@ -13,7 +13,7 @@ except ImportError:  # installed without the extra
     print('The command line needs its extra: pip install "advantage-zoo[cli]"', file=sys.stderr)
     raise SystemExit(2) from None
 
-from advantage_zoo.terminal import fail, or_fail, print_json, sentence
+from advantage_zoo.terminal import fail, or_fail, print_json, sentence, standard_output, warnings_as_notes
 
 if TYPE_CHECKING:
     from advantage_zoo.estimator import Estimator
