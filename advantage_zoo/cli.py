@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from advantage_zoo.estimator import Estimator
     from advantage_zoo.rollouts import Rollouts
 
+COMMANDS = "advantage_zoo.commands"
+
 
 def fail(message: str) -> NoReturn:
     """One sentence on standard error, exit status 2."""
@@ -26,7 +29,19 @@ def fail(message: str) -> NoReturn:
 
 
 class _Group(click.Group):
-    """A group whose commands need not say what to do when a library of the extra is missing."""
+    """A group whose commands need not say what to do when a library of the extra is missing.
+
+    Further commands are the entry points of group ``advantage_zoo.commands``, by which adapters offer theirs.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *(point.name for point in entry_points(group=COMMANDS))])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        return next((point.load() for point in entry_points(group=COMMANDS, name=cmd_name)), None)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -133,7 +148,7 @@ def doctor(as_json: bool) -> None:
     "--estimators",
     multiple=True,
     metavar="NAME[,NAME]",
-    help="Which, in any spelling; default: all that FILE can feed, no presets.",
+    help="Which, in any spelling; default: all that FILE can feed, no presets but with defects.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME.PARAM=VALUE", help="A parameter, as often as you like.")
 @click.option("--step", type=click.IntRange(0), help="The optimisation step, for parameters that follow a schedule.")
@@ -166,14 +181,14 @@ def compare(
 
     FILE is a file of rollouts (docs/rollouts.md), a dump of verl or TRL or the folder of these, JSON lines or Parquet;
     or the name of rollouts in the package: arithmetic, a small model's on multi-step arithmetic with known step
-    correctness, which is the default; defects, where formulas stumble.
+    correctness, which is the default; defects, where formulas stumble, with the presets beside ours.
 
     \b
     advantage-zoo compare
     advantage-zoo compare mine.parquet --estimators grpo,ep_grpo
     advantage-zoo compare --set ep_grpo.num_buckets=5 --set grpo.eps=1e-4
     advantage-zoo compare -e "grpo, grpo | top_entropy(0.2) | whiten, mix(grpo, ep_grpo, 0.5)"
-    advantage-zoo compare defects -e "grpo, grpo@verl, grpo@openrlhf(clip_range=[-1000, 1000])"
+    advantage-zoo compare defects
     advantage-zoo compare rollout_data/ --report compare.html
     advantage-zoo compare mine.jsonl --columns prompt=question,text=answer,reward=score
     advantage-zoo compare --show 38 -e grpo,ep_grpo
@@ -186,6 +201,7 @@ def compare(
 
     source = file or shipped_rollouts()
     if str(source) in SHIPPED and not source.exists():
+        estimators = estimators or tuple(filter(None, [SHIPPED[str(source)]]))
         source = shipped_rollouts(str(source))
     if show is not None and as_json:
         fail("--show and --json: choose one.")

@@ -155,10 +155,10 @@ def defects(_: str) -> str:
     """The largest advantages on the rollouts called defects, of ours and of the presets."""
     from advantage_zoo.compare import compare
     from advantage_zoo.compare.tables import number
-    from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
+    from advantage_zoo.rollouts import SHIPPED, read_rollouts, shipped_rollouts
+    from advantage_zoo.spelling import split
 
-    unclipped = "grpo@openrlhf(clip_range=[-1000, 1000])"
-    names = ["grpo", "grpo@verl", "grpo@trl", "grpo@openrlhf", unclipped]
+    names = split(SHIPPED["defects"])
     rows = [
         [f"`{r.key}`", *map(number, (r.metrics.largest, r.metrics.largest_equal, r.metrics.largest_alone))]
         for r in compare(read_rollouts(shipped_rollouts("defects")), names).results

@@ -132,3 +132,12 @@ def test_a_step_is_a_whole_number_from_0(step):
 )
 def test_which_estimators_need_more_than_one_response_a_prompt(which, needs):
     assert needs_groups(az.make(which), components=2) == needs
+
+
+ONE_A_PROMPT = {"gae", "gtpo", "reinforce", "reinforce_pp", "remax", "rl_zvp"}
+"""Which learn from a prompt with one response."""
+
+
+@pytest.mark.parametrize("name", az.names())
+def test_all_others_need_several(name):
+    assert needs_groups(az.make(name)) == (name not in ONE_A_PROMPT)

@@ -295,6 +295,18 @@ def test_tool_output_in_a_response_counts_for_nothing(tmp_path):
     assert out["estimators"][0]["metrics"]["tokens_without_signal"]["total"] == 50 - 9
 
 
+def test_the_defects_come_with_the_presets():
+    result = run("compare", "defects", "--json")
+    assert result.exit_code == 0, result.output
+    out = {entry["name"]: entry["metrics"] for entry in json.loads(result.stdout)["estimators"]}
+    wide = "grpo@openrlhf(clip_range=[-1000, 1000])"
+    assert out["grpo"]["largest_equal"] == out["grpo"]["largest_alone"] == 0
+    assert out["grpo@verl"]["largest_alone"] == pytest.approx(0.3)
+    assert out[wide]["largest_equal"] == pytest.approx(119.2, abs=0.1)
+    few = json.loads(run("compare", "defects", "--json", "-e", "rloo").stdout)
+    assert [entry["name"] for entry in few["estimators"]] == ["rloo"]
+
+
 # --- plugins
 
 

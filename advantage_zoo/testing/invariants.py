@@ -74,7 +74,10 @@ _CLAIMABLE: tuple[tuple[Check, str], ...] = (
         claims.dead_group_zero,
         "formulas of frameworks reach 0.106 (verl 0.9.1) and 119 (OpenRLHF 0.11.2's eps of 1e-9) where it is 0",
     ),
-    (claims.dead_group_alive, "EP-GRPO, arXiv:2605.04960, Fig. 2: in 58.77 % of GRPO's training steps there is no signal"),
+    (
+        claims.dead_group_alive,
+        "EP-GRPO, arXiv:2605.04960, Fig. 2: in 58.77 % of GRPO's training steps there is no signal",
+    ),
     (claims.uniform, "one number a response, as an outcome reward is: arXiv:2402.03300"),
     (claims.sign, "SkyRL 0.4.0's MaxRL turns signs where rewards are negative"),
     (claims.bounded, "NVIDIA-NeMo/RL#4158: an advantage of 3,993"),

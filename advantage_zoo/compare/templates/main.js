@@ -29,7 +29,6 @@ function recall() {
   if (said.has("row") && r >= 0) state.response = r;
   const token = Number(said.get("token"));
   state.token = said.has("token") && token >= 0 && token < rollouts.kept[state.response] ? token : null;
-  drawn = Math.max(AT_ONCE, (state.token ?? 0) + 1);
   state.query = said.get("query") ?? "";
   state.sort = Object.hasOwn(SORTS, said.get("sort")) ? said.get("sort") : "file";
   const pair = said.getAll("between").map(named).filter((at) => at >= 0);
@@ -64,7 +63,7 @@ function drawResponses() {
 
 function choose(r) {
   Object.assign(state, { response: r, token: null });
-  drawn = AT_ONCE;
+  asked = 0;
   hideCard();
   markGroup(true);
   drawSiblings();
@@ -101,7 +100,7 @@ function listen() {
     const button = event.target.closest("button");
     if (button) choose(Number(button.dataset.response));
   });
-  one("rest").addEventListener("click", (event) => { if (event.target.id === "more") { drawn += AT_ONCE; drawTokens(); } });
+  one("rest").addEventListener("click", (event) => { if (event.target.id === "more") { asked += 1; drawTokens(); } });
   const tokens = one("tokens");
   tokens.addEventListener("mouseover", (event) => { const column = event.target.closest(".col"); if (column) mark(Number(column.dataset.token), false); });
   tokens.addEventListener("mouseleave", hideCard);

@@ -1,8 +1,13 @@
 // The response's tokens, a lane for each estimator, broken into lines that all lanes share; and the card of a token.
 
-const AT_ONCE = 1500; // tokens drawn before the reader asks for more
+const CELLS = 12000; // drawn before the reader asks for more: so many are drawn in half a second
 const RTL = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/, LTR = /[A-Za-z\u00c0-\u024f\u0370-\u052f\u3040-\u9fff\uac00-\ud7af]/;
-let drawn = AT_ONCE;
+let asked = 0; // how often the reader has asked for more
+
+function atOnce() { return Math.min(2000, Math.floor(CELLS / Math.max(state.lanes.length, 1))); }
+function drawn() { // tokens of the response
+  return Math.min(rollouts.kept[state.response], Math.max(atOnce() * (1 + asked), (state.token ?? 0) + 1));
+}
 
 function direction(r) { // of the first letter that has one
   for (const letter of rollouts.wording(r)) {
@@ -46,7 +51,7 @@ function hits(start, end) { // tokens that the search finds something in
 }
 
 function drawTokens() {
-  const r = state.response, start = rollouts.starts[r], end = Math.min(rollouts.starts[r + 1], start + drawn);
+  const r = state.response, start = rollouts.starts[r], end = start + drawn();
   const lanes = state.lanes.map((at) => rollouts.lanes[at]), box = one("tokens");
   const largest = lanes.map((lane) => rollouts.largest(lane, r)), numbers = lanes.map((lane) => rollouts.numbers(lane));
   const style = getComputedStyle(box), context = document.createElement("canvas").getContext("2d");
@@ -74,7 +79,7 @@ function drawTokens() {
 
 function drawRest(r, shown) {
   const held = rollouts.kept[r], whole = rollouts.lengths[r];
-  const more = element("button", { type: "button", id: "more" }, `Draw the next ${Math.min(AT_ONCE, held - shown).toLocaleString("en")}`);
+  const more = element("button", { type: "button", id: "more" }, `Draw the next ${Math.min(atOnce(), held - shown).toLocaleString("en")}`);
   one("rest").replaceChildren(...shown < whole ? [`${shown.toLocaleString("en")} of ${whole.toLocaleString("en")} tokens are drawn. `] : [], ...shown < held ? [more] : []);
 }
 
@@ -127,9 +132,9 @@ function placeCard() { // under its token, or above where there is more room
 function hideCard() { one("card").hidden = true; }
 
 function stepToken(by) {
-  const kept = Math.min(rollouts.kept[state.response], drawn);
-  if (!kept) return;
-  state.token = state.token === null ? (by > 0 ? 0 : kept - 1) : Math.min(Math.max(state.token + by, 0), kept - 1);
+  const last = drawn() - 1;
+  if (last < 0) return;
+  state.token = state.token === null ? (by > 0 ? 0 : last) : Math.min(Math.max(state.token + by, 0), last);
   mark(rollouts.starts[state.response] + state.token, true);
   remember();
 }

@@ -1,0 +1,60 @@
+"""``advantage-zoo openrlhf enable|disable|status``: whether OpenRLHF's plain command takes the zoo's estimators.
+
+A .pth file in the environment's site-packages has each Python process register the adapter, which waits for OpenRLHF to
+be imported. Its one line does nothing where this package is gone.
+"""
+
+import sysconfig
+from pathlib import Path
+
+import click
+
+LINE = (
+    'import importlib.util; importlib.util.find_spec("advantage_zoo_openrlhf") '
+    'and __import__("advantage_zoo_openrlhf").wait()\n'
+)
+PLAIN = "python -m openrlhf.cli.train_ppo_ray"
+
+
+def pth() -> Path:
+    """Where the line stands, or would stand."""
+    return Path(sysconfig.get_path("purelib"), "advantage_zoo_openrlhf.pth")
+
+
+@click.group()
+def openrlhf() -> None:
+    """Let OpenRLHF's plain command take the zoo's estimators, or not."""
+
+
+@openrlhf.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def enable(yes: bool) -> None:
+    """Show the line for site-packages, and write it."""
+    click.echo(f"{pth()} gets this line, which every Python process of the environment runs when it starts:\n\n{LINE}")
+    if not yes:
+        click.confirm("Write it?", abort=True)
+    try:
+        pth().write_text(LINE, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{pth()} cannot be written: {error.strerror}.") from error
+    click.echo(
+        f"Enabled: {PLAIN} takes the zoo's estimators, on this machine; advantage-zoo openrlhf disable undoes it."
+    )
+
+
+@openrlhf.command()
+def disable() -> None:
+    """Remove the line."""
+    there = pth().exists()
+    try:
+        pth().unlink(missing_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{pth()} cannot be removed: {error.strerror}.") from error
+    click.echo(f"Removed {pth()}; OpenRLHF is as it was." if there else f"Not enabled; there is no {pth()}.")
+
+
+@openrlhf.command()
+def status() -> None:
+    """Say whether the line is there."""
+    enabled = pth().exists()
+    click.echo(f"Enabled by {pth()}." if enabled else "Not enabled; python -m advantage_zoo_openrlhf is the other way.")

@@ -1,0 +1,298 @@
+"""OpenRLHF's own command line under the adapter: what it takes, what it refuses, in which words."""
+
+import importlib
+import sys
+import warnings
+
+import pytest
+
+import advantage_zoo as az
+from advantage_zoo.binding import Point
+from advantage_zoo.parameters import Schedule
+
+with warnings.catch_warnings():  # of OpenRLHF's own imports
+    warnings.simplefilter("ignore")
+    import advantage_zoo_openrlhf
+    import openrlhf.cli.train_ppo_ray as command
+    from advantage_zoo_openrlhf.points import BINDING, MAKER
+    from frameworks.openrlhf_run.made import FLAGS, REFERENCE, make_files, parse, unwidened
+
+    advantage_zoo_openrlhf.install()
+
+OWN = ("gae", "reinforce", "rloo", "reinforce_baseline", "group_norm", "dr_grpo", "flash_reinforce")
+ESTIMATOR = "--algo.advantage.estimator"
+NO_KL = ("--algo.kl.init_coef", "0")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _files(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("files")
+        make_files(folder)
+        patch.chdir(folder)
+        yield
+
+
+@pytest.fixture
+def run(monkeypatch):
+    return lambda *flags: parse(monkeypatch, *flags)
+
+
+@pytest.fixture
+def refusal(run, capsys):
+    """The last line of what it says when it refuses."""
+
+    def refused(*flags):
+        with pytest.raises(SystemExit) as stopped:
+            run(*flags)
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("spelling", "flags"),
+    [
+        ("ep_grpo", REFERENCE),
+        ("ep_grpo(num_buckets=5)", REFERENCE),
+        ("grpo", NO_KL),
+        ("grpo@trl", NO_KL),
+        ("grpo | whiten", NO_KL),
+        ("dr_grpo()", NO_KL),
+        ("rloo | clip(-1, 1)", NO_KL),
+        ("mix(grpo, ep_grpo, 0.3)", REFERENCE),
+        ("overlong(30, 4) | grpo | top_entropy(0.2)", NO_KL),
+        ("grpo@openrlhf", ()),  # the KL penalty in the reward is a part of it
+        ("reinforce()", ()),
+        ("remax", NO_KL),
+    ],
+)
+def test_any_spelling_is_taken(run, spelling, flags):
+    args = run(ESTIMATOR, spelling, *flags)
+    assert args.zoo == az.make(spelling)
+    assert args.algo.advantage.estimator == spelling
+    assert args.critic.model_name_or_path is None
+
+
+@pytest.mark.parametrize("name", [*OWN, None])
+def test_openrlhf_s_own_names_stay_its_own(run, monkeypatch, name):
+    flags = () if name is None else (ESTIMATOR, name)
+    ours = run(*flags)
+    unwidened(monkeypatch)
+    theirs = run(*flags)
+    ours.logger.wandb.run_name = theirs.logger.wandb.run_name  # the minute
+    assert ours == theirs
+    assert not hasattr(ours, "zoo")
+
+
+def test_help_lists_the_names_and_says_how_parameters_are_given(run, capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "{" + ",".join([*OWN[:6], OWN[6], *(n for n in az.names() if n not in OWN)]) + "}" in shown.replace("\n", "")
+    assert "--zoo.NAME.PARAM VALUE" in shown
+
+
+def test_what_runs_is_said_once(run, capsys):
+    run(ESTIMATOR, "ep_grpo", *REFERENCE)
+    said = [line for line in capsys.readouterr().err.splitlines() if "advantage-zoo" in line]
+    assert len(said) == 1
+    assert said[0].startswith("advantage-zoo: --algo.advantage.estimator is ep_grpo(eps=1e-06, gate_temperature=5.0,")
+    assert said[0].endswith("(advantage-zoo 0.1.0); OpenRLHF 0.11.2")
+    run(ESTIMATOR, "dr_grpo")
+    assert "--algo.advantage.estimator is dr_grpo, OpenRLHF's own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ("ep_grop", *REFERENCE),
+            "No estimator is called 'ep_grop' (did you mean 'ep_grpo'?); there are dapo, dr_grpo",
+        ),
+        (("grpo |", *NO_KL), "'grpo |' cannot be read at character 7"),
+        (
+            ("ep_grpo",),
+            "ep_grpo needs the reference's log-probabilities: pass --algo.kl.use_loss and --algo.kl.init_coef above 0 "
+            "(it is 0.01; 1e-12 has the reference without its pull).",
+        ),
+        (("ep_grpo", "--algo.kl.use_loss", *NO_KL), "--algo.kl.init_coef above 0 (it is 0;"),
+        (("prime", *NO_KL), "prime needs the reference's log-probabilities"),
+        (
+            ("grpo",),
+            "--algo.kl.init_coef 0.01 puts a KL penalty into the reward, which grpo would drop: pass "
+            "--algo.kl.use_loss, or --algo.kl.init_coef 0.",
+        ),
+        (
+            ("ep_grpo", *REFERENCE, "--rollout.n_samples_per_prompt", "1"),
+            "ep_grpo compares the responses to a prompt: pass --rollout.n_samples_per_prompt of at least 2 (it is 1).",
+        ),
+        (
+            ("grpo | whiten", *NO_KL, "--rollout.n_samples_per_prompt", "1"),
+            "grpo | whiten compares the responses to a prompt",
+        ),
+        (("gae()",), "gae needs values, which OpenRLHF does not hand over: it has a critic for its own gae alone."),
+        (("otb", *NO_KL), "otb needs sum_pi_squared, which OpenRLHF does not hand over"),
+        (("gdpo", *NO_KL), "gdpo needs reward_components, which OpenRLHF does not hand over"),
+        (
+            ("grpo", *NO_KL, "--reward.clip_range", "-5", "5"),
+            "--reward.clip_range -5 5 has no effect: grpo has no parameter clip_range; leave it out.",
+        ),
+        (("grpo", *NO_KL, "--algo.advantage.gamma", "0.9"), "--algo.advantage.gamma 0.9 has no effect: grpo has no"),
+        (("grpo", *NO_KL, "--algo.advantage.no_std_norm"), "--algo.advantage.no_std_norm has no effect: grpo has no"),
+        (
+            ("grpo", *NO_KL, "--algo.dynamic_filtering_enable", "--reward.remote_url", "unscored.py"),
+            "--algo.dynamic_filtering_enable keeps prompts by their `scores`, which unscored.py "
+            "(--reward.remote_url) does not return, and would go by the rewards: return them, too.",
+        ),
+        (
+            ("ep_grpo", *REFERENCE, "--zoo.ep_grpo.num_bucket", "5"),
+            "--zoo.ep_grpo.num_bucket: ep_grpo has no parameter 'num_bucket' (did you mean 'num_buckets'?)",
+        ),
+        (("ep_grpo", *REFERENCE, "--zoo.ep_grpo.num_buckets", "0"), "ep_grpo.num_buckets is 0; expected at least 1."),
+        (("ep_grpo", *REFERENCE, "--zoo.ep_grpo.num_buckets"), "--zoo.ep_grpo.num_buckets has no value"),
+        (("ep_grpo", *REFERENCE, "--zoo.num_buckets", "5"), "--zoo.num_buckets: expected --zoo.NAME.PARAM VALUE"),
+        (
+            ("ep_grpo", *REFERENCE, "--zoo.ep_grpo.beta", "1", "--zoo.ep_grpo.beta=2"),
+            "--zoo.ep_grpo.beta is given twice, as 1 and 2.",
+        ),
+        (
+            ("ep_grpo", *REFERENCE, "--zoo.grpo.eps", "1e-4"),
+            "--zoo.grpo is given and the estimator is ep_grpo; leave it out.",
+        ),
+        (
+            ("dr_grpo", "--zoo.dr_grpo.eps", "1"),
+            "--zoo.dr_grpo: dr_grpo is OpenRLHF's own and takes no such parameters; 'dr_grpo()' is the zoo's.",
+        ),
+        (("ep_grpo", *REFERENCE, "--zoo.config", "no.yaml"), "No such file or directory: 'no.yaml'"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_sentence(refusal, flags, message):
+    assert message in refusal(ESTIMATOR, *flags)
+
+
+def test_dynamic_filtering_with_scores_is_taken(run):
+    assert run(ESTIMATOR, "grpo", *NO_KL, "--algo.dynamic_filtering_enable").algo.dynamic_filtering_enable
+
+
+def test_an_agent_that_names_no_scores_is_refused(refusal):
+    agent = ("--algo.dynamic_filtering_enable", "--train.agent_func_path", "unscored.py")
+    assert "which unscored.py (--train.agent_func_path) does not return" in refusal(ESTIMATOR, "grpo", *NO_KL, *agent)
+
+
+@pytest.mark.parametrize("single", ["reinforce()", "reinforce_pp", "remax", "reinforce_pp@openrlhf"])
+def test_what_compares_no_responses_runs_with_one_a_prompt(run, single):
+    assert run(ESTIMATOR, single, *NO_KL, "--rollout.n_samples_per_prompt", "1").zoo == az.make(single)
+
+
+def test_entropies_at_a_temperature_are_refused_where_openrlhf_does_not_scale_them(run, refusal, monkeypatch):
+    flags = (ESTIMATOR, "ep_grpo", *REFERENCE, "--rollout.temperature", "0.7")
+    assert run(*flags).zoo == az.make("ep_grpo")
+    real = importlib.metadata.version
+    old = lambda name: "0.11.0" if name == "openrlhf" else real(name)  # noqa: E731
+    monkeypatch.setattr("advantage_zoo_openrlhf.checks.version", old)
+    assert "--rollout.temperature 0.7: OpenRLHF 0.11.0 takes entropies at temperature 1" in refusal(*flags)
+    assert run(*flags[:-1], "1").zoo == az.make("ep_grpo")
+    assert run(ESTIMATOR, "grpo", *NO_KL, *flags[-2:]).zoo == az.make("grpo")
+
+
+def test_parameters_from_the_command_line(run):
+    flags = ("--zoo.ep_grpo.num_buckets", "5", "--zoo.ep_grpo.gate_scope=batch")
+    flags += ("--zoo.ep_grpo.progress_warmup_steps", "200")
+    made = az.make("ep_grpo", num_buckets=5, gate_scope="batch", progress_weight=Schedule(0, 0.2, 200))
+    assert run(ESTIMATOR, "ep_grpo", *REFERENCE, *flags).zoo == made
+
+
+def test_parameters_from_a_file_and_over_them_the_command_line_s(run, refusal, tmp_path):
+    file = tmp_path / "zoo.yaml"
+    file.write_text("ep_grpo: {num_buckets: 5, eps: 1e-4, progress_weight: 'linear(0, 0.2, 9)'}\n")
+    flags = (ESTIMATOR, "ep_grpo", *REFERENCE, "--zoo.config", str(file))
+    schedule = Schedule(0, 0.2, 9)
+    assert run(*flags).zoo == az.make("ep_grpo", num_buckets=5, eps=1e-4, progress_weight=schedule)
+    over = run(*flags, "--zoo.ep_grpo.num_buckets", "7").zoo
+    assert over == az.make("ep_grpo", num_buckets=7, eps=1e-4, progress_weight=schedule)
+    file.write_text("ep_grpo: {num_buckets: 5}\ngrpo: {eps: 1}\n")
+    assert "--zoo.grpo is given and the estimator is ep_grpo; leave it out." in refusal(*flags)
+    file.write_text("ep_grpo: 5\n")
+    assert "expected a block of parameters for each estimator" in refusal(*flags)
+    file.write_text("ep_grpo: {")
+    assert "is not YAML" in refusal(*flags)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "flags", "made"),
+    [
+        ("grpo@openrlhf", "--reward.clip_range -1 1", "grpo@openrlhf(clip_range=[-1, 1])"),
+        ("reinforce_pp@openrlhf", "--algo.advantage.gamma 0.5", "reinforce_pp@openrlhf(discount=0.5)"),
+        ("reinforce()", "--algo.advantage.gamma 0.5", "reinforce(discount=0.5)"),
+        ("reinforce_pp@openrlhf", "--algo.advantage.no_std_norm", "reinforce_pp@openrlhf(no_std_norm=true)"),
+        ("grpo@openrlhf", "--reward.clip_range -10 10", "grpo@openrlhf"),
+        ("grpo@openrlhf(clip_range=[-1, 1])", "", "grpo@openrlhf(clip_range=[-1, 1])"),
+    ],
+)
+def test_openrlhf_s_flags_are_the_parameters_of_these_names(run, spelling, flags, made):
+    assert run(ESTIMATOR, spelling, *NO_KL, *flags.split()).zoo == az.make(made)
+
+
+def test_a_parameter_and_its_flag_are_not_both_given(refusal):
+    flags = ("grpo@openrlhf(clip_range=[-1, 1])", *NO_KL, "--reward.clip_range", "-2", "2")
+    assert "--reward.clip_range -2 2 and grpo@openrlhf(clip_range=[-1.0, 1.0]): give one" in refusal(ESTIMATOR, *flags)
+
+
+def test_a_broken_plugin_is_named_and_takes_nobody_down(run, refusal, tmp_path, monkeypatch):
+    info = tmp_path / "broken-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: broken\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[advantage_zoo]\nbroken = no_such_module\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("advantage_zoo.registry._loaded", {})
+    assert run(ESTIMATOR, "grpo", *NO_KL).zoo == az.make("grpo")
+    assert "Plugin broken: failed to load from 'no_such_module'" in refusal(ESTIMATOR, "theirs", *NO_KL)
+
+
+def test_a_plugin_s_estimator_is_taken(run, tmp_path, monkeypatch):
+    info = tmp_path / "acme-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: acme\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[advantage_zoo]\nacme = acme_plugin\n")
+    (tmp_path / "acme_plugin.py").write_text(
+        "import dataclasses\nimport advantage_zoo as az\n\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Mine(az.Estimator):\n    name = 'mine'\n"
+        "    scale: float = az.param(1.0, doc='A factor.')\n\n"
+        "    def compute(self, batch):\n        return az.Advantages(batch.to_tokens(batch.rewards * self.scale))\n\n"
+        "@az.hookimpl\ndef advantage_zoo_register_estimators(register):\n    register(Mine)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("advantage_zoo.registry._loaded", {})
+    assert run(ESTIMATOR, "mine", *NO_KL, "--zoo.mine.scale", "3").zoo.scale == 3
+    assert run(ESTIMATOR, "acme:mine", *NO_KL, "--zoo.acme:mine.scale", "3").zoo.scale == 3
+
+
+def test_every_point_that_is_touched_is_there_and_bound():
+    findings = BINDING.findings()
+    assert {finding.detail for finding in findings} == {"as expected, and bound"}
+    assert len(findings) == 9
+
+
+@pytest.mark.parametrize("moved", ["RemoteExperienceMaker.gone", "RemoteExperienceMaker.make_experience"])
+def test_a_point_that_has_moved_is_said_before_anything_starts(run, refusal, monkeypatch, moved):
+    point = Point(MAKER, moved, "renamed", "advantage_zoo_openrlhf.training:overwrite")
+    monkeypatch.setitem(vars(BINDING), "problems", {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vars(BINDING), "points", (point,))
+        BINDING.bind_module(sys.modules[MAKER])
+    message = refusal(ESTIMATOR, "grpo", *NO_KL)
+    assert f"does not fit openrlhf 0.11.2: {MAKER}.{moved} could not be bound" in message
+    assert message.endswith("Releases that fit: 0.11.2.")
+    assert not hasattr(run(ESTIMATOR, "dr_grpo"), "zoo")  # OpenRLHF's own go on
+
+
+def test_the_flag_names_are_those_of_openrlhf(run):
+    from advantage_zoo_openrlhf.flags import FLAGS as NAMES
+    from advantage_zoo_openrlhf.flags import Flags
+
+    flags = Flags(run(ESTIMATOR, "grpo", *NO_KL))
+    assert {name: flags[name] for name in NAMES}["rollout.n_samples_per_prompt"] == 4
+    assert FLAGS[FLAGS.index("--rollout.n_samples_per_prompt") + 1] == "4"
+    assert command.train is not None

@@ -1,0 +1,146 @@
+"""Whole runs of OpenRLHF's command line: its trainer, policy and reference in Ray's processes, DeepSpeed on the CPU.
+
+``openrlhf_run/without_cuda.py`` says what stands in for what needs CUDA.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from frameworks.openrlhf_run.made import FLAGS, REFERENCE, LlamaForCausalLM, make_files
+
+import advantage_zoo as az
+
+with warnings.catch_warnings():  # of its own imports
+    warnings.simplefilter("ignore")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+HERE = Path(__file__).parent / "openrlhf_run"
+DRIVER = str(HERE / "without_cuda.py")
+EP_GRPO = ("--algo.advantage.estimator", "ep_grpo", *REFERENCE, "--rollout.temperature", "0.8")
+FIELDS = "sequences attention_mask action_mask action_log_probs base_action_log_probs rollout_log_probs values returns \
+advantages kl rewards scores response_length truncated total_length index prompts labels images mm_train_inputs info"
+WARMUP = 3
+
+
+class Run:
+    """A run's output, and what the policy's replay buffer was given, by step."""
+
+    def __init__(self, folder, *command):
+        self.folder = folder
+        make_files(folder)
+        (folder / "kept").mkdir()
+        self.env = os.environ | {
+            "WITHOUT_CUDA_OUT": str(folder / "kept"),
+            "PYTHONPATH": str(HERE),
+            "TORCHDYNAMO_DISABLE": "1",
+            "HF_HUB_OFFLINE": "1",
+            "RAY_TMPDIR": "/tmp",  # its sockets' paths must be short
+        }
+        done = subprocess.run(
+            command, cwd=folder, env=self.env, timeout=540, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.output, self.status = done.stdout, done.returncode
+
+    def steps(self):
+        kept = [torch.load(file, weights_only=False) for file in sorted((self.folder / "kept").glob("*.pt"))]
+        return [kept[i : i + 4] for i in range(0, len(kept), 4)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    flags = (*EP_GRPO, "--train.num_episodes", "2", "--logger.tensorboard_dir", "logs")
+    warmup = ("--zoo.ep_grpo.progress_warmup_steps", str(WARMUP))
+    folder = tmp_path_factory.mktemp("run")
+    done = Run(folder, sys.executable, DRIVER, "advantage_zoo_openrlhf", "train_ppo_ray", *FLAGS, *flags, *warmup)
+    assert done.status == 0, done.output[-5000:]
+    return done
+
+
+def padded(parts, name, width):
+    return torch.cat([torch.nn.functional.pad(x[name].float(), (0, width - x[name].shape[1])) for x in parts])
+
+
+def scored(kept, model):
+    """Log-probabilities and entropies of a micro-batch under the weights it was made with, by transformers alone."""
+    model.load_state_dict(kept["weights"])
+    seen = kept["experience"]
+    attention = seen["attention_mask"]
+    positions = (attention.long().cumsum(-1) - 1).masked_fill(attention == 0, 1)
+    with torch.no_grad():
+        logits = model(seen["sequences"], attention_mask=attention, position_ids=positions).logits.float() / 0.8
+    whole = logits.log_softmax(-1)[:, :-1]
+    logprobs = whole.gather(-1, seen["sequences"][:, 1:, None])[..., 0] * seen["action_mask"]
+    return {"logprobs": logprobs, "entropies": -(whole.exp() * whole).sum(-1)}
+
+
+def test_openrlhf_trains_on_the_advantages_of_the_same_batch(run):
+    model = LlamaForCausalLM.from_pretrained(run.folder / "tiny", dtype=torch.bfloat16, attn_implementation="eager")
+    steps, moved = run.steps(), []
+    assert len(steps) == 4
+    for number, kept in enumerate(steps):
+        seen = [one["experience"] for one in kept]
+        width = max(one["action_mask"].shape[1] for one in seen)
+        again = [scored(one, model) for one in kept]
+        mask = padded(seen, "action_mask", width) != 0
+        logprobs = padded(seen, "action_log_probs", width)
+        torch.testing.assert_close(padded(again, "logprobs", width)[mask], logprobs[mask], atol=1e-3, rtol=1e-3)
+        batch = az.RolloutBatch(
+            rewards=torch.cat([one["rewards"] for one in seen]),
+            response_mask=mask,
+            group_ids=torch.arange(16) // 4,
+            num_groups=4,
+            logprobs=logprobs,
+            ref_logprobs=padded(seen, "base_action_log_probs", width),
+            entropies=padded(again, "entropies", width),
+        )
+        assert [one["index"] for one in seen] == [[4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3] for i in range(4)]
+        weight = 0.2 * min(number / WARMUP, 1)
+        expected = az.compute_advantages(batch, "ep_grpo", progress_weight=weight).values
+        advantages = padded(seen, "advantages", width)
+        torch.testing.assert_close(advantages, expected, atol=1e-4, rtol=1e-4)
+        assert advantages.abs().max() > 0.1
+        moved.append(float((batch.logprobs - batch.ref_logprobs).abs().max()))
+    assert moved[0] < 1e-3 < 0.5 < moved[1]  # the optimiser steps
+
+
+def test_what_is_shipped_holds_nothing_of_ours(run):
+    for kept in run.steps():
+        assert all(set(one["experience"]) == set(FIELDS.split()) for one in kept)
+
+
+def test_diagnostics_reach_openrlhf_s_loggers(run):
+    logged = re.findall(r"Global step (\d): (\{.*\})", run.output)
+    assert [step for step, _ in logged] == ["1", "2", "3", "4"]
+    shares = [float(re.search(r"'zoo/progress_share': ([\d.e-]+)", status)[1]) for _, status in logged]
+    assert shares[0] == 0 < shares[1]
+    (folder,) = (run.folder / "logs").iterdir()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert np.allclose([event.value for event in events.Scalars("train/zoo/progress_share")], shares)
+
+
+def test_the_user_s_hook_runs_in_every_process(run):
+    assert len(set((run.folder / "kept" / "hooks").read_text().split())) >= 4  # driver, trainer, policy, reference
+
+
+def test_asynchronous_training_submitted_as_a_job(tmp_path):
+    """``ray job submit`` with the user's hook in the job's environment, and ``--train.async_enable``."""
+    flags = [*FLAGS, *EP_GRPO, "--train.async_enable"]
+    done = Run(
+        tmp_path, sys.executable, str(HERE / "submit.py"), DRIVER, "advantage_zoo_openrlhf", "train_ppo_ray", *flags
+    )
+    assert done.status == 0, done.output[-5000:]
+    assert re.search(r"Global step 2: .*'zoo/progress_share'", done.output)
+    assert len(done.steps()) == 2
+    for kept in done.steps():
+        advantages = torch.cat([one["experience"]["advantages"].flatten() for one in kept])
+        assert torch.isfinite(advantages).all()
+        assert len(advantages.unique()) > 8  # not one a response
+    assert len(set((tmp_path / "kept" / "hooks").read_text().split())) >= 4
