@@ -11,7 +11,10 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-import trl
+try:
+    import trl
+except ModuleNotFoundError as error:
+    raise SystemExit(f"zoo-grpo needs TRL ({error}): pip install 'advantage-zoo[trl]'.") from error
 from trl import DatasetMixtureConfig, GRPOConfig, ModelConfig, TrlParser
 from trl.scripts import grpo
 
