@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from frameworks.verl_adapter.made import GROUPS, SINCE_0_9, as_batch, columns, configured, trainer_base
+from frameworks.verl_adapter.made import GROUPS, as_batch, columns, configured
 
 import advantage_zoo as az
+
+trainer_base = pytest.importorskip("verl.trainer.ppo.v1.trainer_base", reason="it came with verl 0.9")
 
 
 class Queue:
@@ -51,7 +53,6 @@ def queued(tensors):
     return {"rm_scores" if name == "token_level_rewards" else name: x for name, x in tensors.items()}
 
 
-@SINCE_0_9
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["ep_grpo", "grpo@verl", "prime", "reinforce_pp"])
 def test_the_default_trainer_gets_entropies_from_its_queue(monkeypatch, name, dtype):
@@ -65,7 +66,6 @@ def test_the_default_trainer_gets_entropies_from_its_queue(monkeypatch, name, dt
     assert queue.fetched[1:] == {"ep_grpo": [["uid", "entropy"]], "prime": [["uid", "process_logprobs"]]}.get(name, [])
 
 
-@SINCE_0_9
 def test_a_session_with_several_outputs_is_scored_by_its_last_as_in_verls_grpo(monkeypatch):
     tensors = {name: torch.nan_to_num(x) for name, x in columns(np.random.default_rng(0)).items()}
     keys = ["b_0_0", "a_0_0", "c_0_0", "a_1_1", "b_1_0", "a_1_0", "b_0_1", "pad0_0_0"]
@@ -77,7 +77,6 @@ def test_a_session_with_several_outputs_is_scored_by_its_last_as_in_verls_grpo(m
         queue.advantages("ep_grpo")
 
 
-@SINCE_0_9
 def test_the_default_trainer_keeps_reward_components_in_a_dictionary_a_row(monkeypatch):
     tensors = {name: torch.nan_to_num(x) for name, x in columns(np.random.default_rng(0)).items()}
     queue = Queue(monkeypatch, queued(tensors), [f"{group}_{row}_0" for row, group in enumerate(GROUPS)])
@@ -91,7 +90,6 @@ def test_the_default_trainer_keeps_reward_components_in_a_dictionary_a_row(monke
         torch.testing.assert_close(values, expected[row, : len(values)], atol=1e-6, rtol=1e-6)
 
 
-@SINCE_0_9
 def test_a_schedule_follows_the_trainers_step(monkeypatch):
     tensors = {name: torch.nan_to_num(x) for name, x in columns(np.random.default_rng(0)).items()}
     queue = Queue(monkeypatch, queued(tensors), [f"{group}_{row}_0" for row, group in enumerate(GROUPS)])
