@@ -25,6 +25,8 @@ def torn():
 
 @pytest.fixture
 def adapters(monkeypatch):
+    monkeypatch.setenv("ADVANTAGE_ZOO_PLUGINS", "none")  # whatever is installed where the test runs
+
     def install(**functions):
         points = [EntryPoint(name, f"{__name__}:{name}", doctor.GROUP) for name in functions]
         monkeypatch.setattr(EntryPoint, "load", lambda point: functions[point.name])
