@@ -113,7 +113,7 @@ def verl(session: nox.Session) -> None:
     """verl and Ray for real: the stock trainer on the CPU, the adapter, the presets against verl's own estimators."""
     install_framework(session, "verl")
     session.install("--no-deps", str(PLUGINS / "acme"))  # a third party's estimator, which is trained with
-    tests = ("test_verl.py", "test_dumps_verl.py", "test_verl_adapter.py", "test_verl_training.py")
+    tests = ("test_verl.py", "test_dumps_verl.py", "verl_adapter", "test_verl_training.py")
     session.run("pytest", *(f"tests/frameworks/{test}" for test in tests), *session.posargs)
 
 
@@ -128,7 +128,7 @@ def verl_before(session: nox.Session, release: str) -> None:
         *("-e", ".[cli]", "--group", "test"),
     )
     session.env["VERL_USE_EXTERNAL_MODULES"] = "advantage_zoo_verl"
-    session.run("pytest", "tests/frameworks/test_verl_adapter.py", *session.posargs)
+    session.run("pytest", "tests/frameworks/verl_adapter", *session.posargs)
 
 
 @nox.session

@@ -3,11 +3,9 @@
 import math
 import shlex
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any
 
 try:
     import click
@@ -15,17 +13,13 @@ except ImportError:  # installed without the extra
     print('The command line needs its extra: pip install "advantage-zoo[cli]"', file=sys.stderr)
     raise SystemExit(2) from None
 
+from advantage_zoo.terminal import fail, or_fail, print_json, sentence, standard_output, warnings_as_notes
+
 if TYPE_CHECKING:
     from advantage_zoo.estimator import Estimator
     from advantage_zoo.rollouts import Rollouts
 
 COMMANDS = "advantage_zoo.commands"
-
-
-def fail(message: str) -> NoReturn:
-    """One sentence on standard error, exit status 2."""
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(2)
 
 
 class _Group(click.Group):
@@ -78,9 +72,9 @@ def list_command(as_json: bool) -> None:
     from advantage_zoo.registry import registry
 
     if as_json:
-        _print_json(listing.to_dict())
+        print_json(listing.to_dict())
         return
-    console = _console()
+    console = standard_output()
     for table, legend in listing.tables():
         print_table(console, table)
         console.print(legend + "\n", style="dim")
@@ -114,11 +108,11 @@ def check(which: str, backends: str | None, only: tuple[str, ...], row_fields: t
     names = None if backends is None else [name.strip() for name in backends.split(",") if name.strip()]
     if names == []:
         fail("--backends names none; expected for instance numpy,torch.")
-    outcomes = _or_fail(lambda: checking.run(which, names, only, row_fields))
+    outcomes = or_fail(lambda: checking.run(which, names, only, row_fields))
     if as_json:
-        _print_json(checking.to_dict(which, outcomes))
+        print_json(checking.to_dict(which, outcomes))
     else:
-        checking.print_outcomes(which, outcomes, _console())
+        checking.print_outcomes(which, outcomes, standard_output())
     if any(outcome.broken for outcome in outcomes):
         sys.exit(1)
 
@@ -134,9 +128,9 @@ def doctor(as_json: bool) -> None:
 
     found = doctor.examine()
     if as_json:
-        _print_json(doctor.to_dict(found))
+        print_json(doctor.to_dict(found))
     else:
-        doctor.print_findings(found, _console())
+        doctor.print_findings(found, standard_output())
     if not doctor.healthy(found):
         sys.exit(1)
 
@@ -206,34 +200,34 @@ def compare(
     if show is not None and as_json:
         fail("--show and --json: choose one.")
     _check_before_the_work(report, threshold)
-    rollouts, notes = _or_fail(lambda: read(source, column_map(columns)))
+    rollouts, notes = or_fail(lambda: read(source, column_map(columns)))
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     if show is not None and show not in rollouts.groups:
         some = ", ".join(map(str, list(dict.fromkeys(rollouts.groups))[:5]))
         fail(f"--show {show}: {source} has no such group; it has {len(set(rollouts.groups))}, such as {some}.")
     instances, left_out = _chosen(rollouts, source, estimators, settings)
-    with _notes():
-        _or_fail(lambda: validate(rollouts.batch()))
+    with warnings_as_notes():
+        or_fail(lambda: validate(rollouts.batch()))
         with bar("comparing", len(instances), show=len(instances) * len(rollouts) > 10_000) as advance:
-            comparison = _or_fail(
+            comparison = or_fail(
                 lambda: run(rollouts, instances, threshold=threshold, step=step, left_out=left_out, advance=advance)
             )
     if as_json:
-        _print_json({"file": str(source), **comparison.to_dict()})
+        print_json({"file": str(source), **comparison.to_dict()})
     elif show is not None:
         from advantage_zoo.compare.show import show_group
 
-        _or_fail(lambda: show_group(comparison, show, _console()))
+        or_fail(lambda: show_group(comparison, show, standard_output()))
     else:
         from advantage_zoo.compare.tables import print_comparison
 
-        print_comparison(comparison, _console())
+        print_comparison(comparison, standard_output())
     if report is not None:
         from advantage_zoo.compare.report import write_report
 
         command = shlex.join(["advantage-zoo", *sys.argv[1:]])
-        _or_fail(lambda: write_report(comparison, report, source=source, command=command))
+        or_fail(lambda: write_report(comparison, report, source=source, command=command))
         click.echo(f"Wrote {report}", err=True)
 
 
@@ -272,7 +266,7 @@ def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
     try:
         rollouts: Rollouts = adapter.collect_from_disk(model=model, prompts=prompts, out=out, **options)
     except (ImportError, ValueError, OSError) as error:
-        fail(_sentence(error))
+        fail(sentence(error))
     reward = sum(rollouts.rewards) / len(rollouts)
     click.echo(
         f"Wrote {len(rollouts)} responses to {len(set(rollouts.groups))} prompts, mean reward {reward:.3f}, to {out}"
@@ -299,58 +293,8 @@ def _chosen(
     asked = [name for words in estimators for name in split(words)]
     if estimators and not asked:
         fail("--estimators names none; advantage-zoo list shows what there is.")
-    names, left_out = _or_fail(lambda: choose(rollouts, str(source), asked))
+    names, left_out = or_fail(lambda: choose(rollouts, str(source), asked))
     if left_out:
         which = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason(left_out).items())
         click.echo(f"Note: left out: {which}.", err=True)
-    return _or_fail(lambda: configure(names, settings)), left_out
-
-
-def _or_fail(action: Callable[[], Any]) -> Any:
-    """The action's result; what is the user's to mend becomes one sentence."""
-    try:
-        return action()
-    except (ValueError, TypeError, LookupError, OSError) as error:
-        fail(_sentence(error))
-
-
-def _sentence(error: Exception) -> str:
-    """The error on one line; str() of a LookupError may be a quoted repr."""
-    return " ".join(str(error.args[0] if isinstance(error, LookupError) and error.args else error).split())
-
-
-@contextmanager
-def _notes() -> Generator[None]:
-    """Warnings inside become a line each on standard error, without the place in the code."""
-    import warnings
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for text in dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught):
-        click.echo(f"Note: {text}", err=True)
-
-
-def _console() -> Any:
-    """Standard output: as wide as the terminal, or COLUMNS, or 80; without colour when piped."""
-    from rich.console import Console
-
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a ? rather than a traceback
-    return Console(markup=False, highlight=False)
-
-
-def _print_json(value: Any) -> None:
-    import json
-
-    click.echo(json.dumps(_finite(value), indent=2, allow_nan=False, default=str))
-
-
-def _finite(value: Any) -> Any:
-    """``value`` with None for every number that JSON has no word for (a file's metadata may hold some)."""
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in cast("dict[Any, Any]", value).items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in cast("list[Any]", value)]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return or_fail(lambda: configure(names, settings)), left_out

@@ -98,7 +98,7 @@ class Estimator(Parameterised, ABC):
     def explain(self, batch: "FlatBatch") -> Mapping[str, Array]:
         """What each token's advantage is made of, for reports: (N,) or (B,) arrays by name; nothing if not overridden.
 
-        Computed when somebody looks, never in training. What stands at masked tokens does not matter.
+        What stands at masked tokens does not matter.
         """
         return no_arrays()
 

@@ -163,7 +163,7 @@ def _typed(cls: type[Parameterised], f: "dataclasses.Field[Any]", value: Any) ->
     value = _number(kind, value)
     matches = type(value) is kind if kind in (bool, int, float, str, tuple) else isinstance(value, kind)
     if f.default is not None and not matches:
-        raise TypeError(f"{where} is {value!r}, a {type(value).__name__}; expected {kind.__name__}.")
+        raise TypeError(f"{where} is {value!r}; expected {WORDS.get(kind, f'an {kind.__name__.lower()}')}.")
     if kind is tuple:
         numbers_ = [_number(float, x) for x in value]
         for x in numbers_:
@@ -173,6 +173,10 @@ def _typed(cls: type[Parameterised], f: "dataclasses.Field[Any]", value: Any) ->
         return tuple(numbers_)
     _in_range(where, f.metadata, value)
     return value
+
+
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", tuple: "a list of numbers"}
+"""What users call the types of parameters."""
 
 
 def _number(kind: type[Any], value: Any) -> Any:

@@ -72,6 +72,8 @@ def parameter(cls: type[Parameterised], key: str, text: str) -> Any:
     Raises:
         ValueError: It cannot be read.
     """
+    if not text.strip():
+        return ""
     reader = _Reader(text)
     value = reader.value()
     if reader.here:

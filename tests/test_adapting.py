@@ -46,7 +46,7 @@ def test_what_a_configuration_makes(which, params, made):
         ),
         ("ep_grpo", {"progress_warmup_step": 5}, TypeError, "(did you mean 'progress_warmup_steps'?)"),
         ("grpo", {"progress_warmup_steps": 5}, TypeError, "grpo has no parameter 'progress_warmup_steps'"),
-        ("ep_grpo", {"num_buckets": "five"}, TypeError, "a.b: ep_grpo.num_buckets is 'five', a str; expected int."),
+        ("ep_grpo", {"num_buckets": "five"}, TypeError, "a.b: ep_grpo.num_buckets is 'five'; expected a whole number."),
         ("ep_grpo", {"num_buckets": 0}, ValueError, "a.b: ep_grpo.num_buckets is 0; expected at least 1."),
         ("ep_grpo", {"eps": "1 2"}, ValueError, "a.b: '1 2' cannot be read at character 3"),
         (

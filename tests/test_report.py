@@ -19,6 +19,8 @@ from advantage_zoo.compare.profiles import axes, positive_mass, profile
 from advantage_zoo.compare.report import render
 from advantage_zoo.compare.texts import harmless, readable
 
+TERMS = ("outcome", "progress", "bonus")
+
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
@@ -131,6 +133,16 @@ def test_only_zero_is_zero(source):
     page, _ = page_of("grpo", source=source, entropies=entropies)
     (entropy,) = [signal for signal in page.responses.header["signals"] if signal["name"] == "entropy"]
     assert all(column[0] > 0 for column in page.responses.column(entropy))
+
+
+@pytest.mark.parametrize("name", ["erpo", "ep_grpo", "entropy_advantage"])
+def test_terms_sum_to_the_advantage(source, name):
+    page, done = page_of(name, source=source)
+    terms = [page.responses.column(part) for part in page.responses.lane(name)["parts"]]
+    terms = [x for x, said in zip(terms, page.responses.lane(name)["parts"], strict=True) if said["name"] in TERMS]
+    assert len(terms) == 2
+    for row, tokens in enumerate(done.rollouts.tokens):
+        np.testing.assert_allclose(terms[0][row] + terms[1][row], done.results[0].values[row, : len(tokens)], atol=2e-3)
 
 
 def test_steps_and_masked_tokens_are_marked(source):

@@ -68,9 +68,9 @@ def test_a_reward_that_is_not_finite_is_still_refused():
     [
         ({"max_length": 4, "cache_length": 5}, ValueError, "cache_length is 5; expected at most max_length, 4"),
         ({"max_length": 4, "cache_length": 0}, ValueError, "cache_length is 0; expected at least 1"),
-        ({"max_length": 4.5, "cache_length": 2}, TypeError, "max_length is 4.5, a float; expected int"),
+        ({"max_length": 4.5, "cache_length": 2}, TypeError, "max_length is 4.5; expected a whole number"),
         ({"max_length": 4, "cache_length": 2, "weight": -1.0}, ValueError, "weight is -1.0; expected at least 0"),
-        ({"max_length": 4, "cache_length": 2, "weight": "1"}, TypeError, "weight is '1', a str; expected float"),
+        ({"max_length": 4, "cache_length": 2, "weight": "1"}, TypeError, "weight is '1'; expected a number"),
     ],
 )
 def test_bad_lengths_are_refused(arguments, error, words):

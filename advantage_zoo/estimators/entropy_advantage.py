@@ -7,6 +7,7 @@ Learning for LLMs", arXiv:2506.14758, Eq. 5-6. The paper shapes the advantages o
 from dataclasses import dataclass
 from typing import ClassVar
 
+from advantage_zoo.arrays import Array
 from advantage_zoo.estimator import Advantages, Paper, Reduction, param
 from advantage_zoo.estimators.grpo import GRPO
 from advantage_zoo.flat import FlatBatch
@@ -31,8 +32,13 @@ class EntropyAdvantage(GRPO):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """Eq. 6 on every token."""
+        terms = self.explain(batch)
+        return Advantages(terms["outcome"] + terms["bonus"])
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """GRPO's advantage and the bonus of Eq. 5, which sum to the advantage."""
         xp = batch.xp
         advantages = super().compute(batch).values  # (N,)
         # An entropy below 0 is a rounding error.
         bonus = xp.minimum(self.alpha * xp.clip(batch.entropies, 0), xp.abs(advantages) / self.kappa)
-        return Advantages(advantages + bonus)
+        return {"outcome": advantages, "bonus": bonus}

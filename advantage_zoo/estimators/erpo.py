@@ -46,6 +46,13 @@ class ERPO(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """The gated outcome and the gated process term on every token."""
+        xp, terms = batch.xp, self.explain(batch)
+        outcome, process = terms["outcome"], terms["progress"]
+        sizes = [xp.where(batch.mask, xp.abs(term), 0.0) for term in (outcome, process)]
+        return Advantages(outcome + process, {"progress_share": ratio(sizes[1], sizes[0] + sizes[1])})
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """Gate, bucket (from 0) and the two terms of Eq. 10, which sum to the advantage."""
         xp, groups = batch.xp, batch.num_groups
         advantages = group_advantages(batch, self.eps, ddof=1)  # (B,)
         # A reward at its group's mean has no sign, and the rounding of that mean is none either.
@@ -57,10 +64,10 @@ class ERPO(Estimator):
 
         places = xp.astype(batch.positions + 1, batch.lengths.dtype)  # (N,)
         progress = places / batch.to_tokens(xp.clip(batch.lengths, 1))
-        buckets = batch.token_groups * self.num_buckets + bucket_indices(progress, self.num_buckets)  # (N,)
+        buckets = bucket_indices(progress, self.num_buckets)  # (N,)
         signal = standardise(  # (N,) Eq. 7 and 9
             self.beta * (batch.logprobs - batch.ref_logprobs),
-            buckets,
+            batch.token_groups * self.num_buckets + buckets,
             groups * self.num_buckets,
             batch.mask,
             eps=self.eps,
@@ -68,5 +75,4 @@ class ERPO(Estimator):
         )
         outcome = gate * batch.to_tokens(advantages)
         process = self.progress_weight * gate * batch.to_tokens(signs) * signal  # Eq. 10
-        sizes = [xp.where(batch.mask, xp.abs(term), 0.0) for term in (outcome, process)]
-        return Advantages(outcome + process, {"progress_share": ratio(sizes[1], sizes[0] + sizes[1])})
+        return {"gate": gate, "bucket": buckets, "outcome": outcome, "progress": process}

@@ -56,7 +56,7 @@ SHIPPED = {
     "arithmetic": "",
     "defects": "grpo, grpo@verl, grpo@trl, grpo@openrlhf, grpo@openrlhf(clip_range=[-1000, 1000])",
 }
-"""What is in the package, which integrations/rollouts/ makes; and which estimators it is there to compare, if not all."""
+"""What is in the package (integrations/rollouts/ makes it), and which estimators it is there to compare, if not all."""
 
 
 def shipped_rollouts(name: str = "arithmetic") -> Path:
