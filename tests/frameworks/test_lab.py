@@ -23,7 +23,7 @@ from lab.base import make_tokenizer
 from lab.tasks import TASKS
 from lab.training import Budget
 
-from advantage_zoo.rollouts import Rollouts
+from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in v6:FutureWarning")
 
@@ -188,6 +188,16 @@ def test_a_changed_token_is_judged_with_what_follows():
 def test_what_a_kind_of_token_costs():
     assert failures.Granularity(before=0.5, high=0.1, low=0.3).ratio == pytest.approx(2)
     assert failures.Granularity(before=0.5, high=0.1, low=0.5).ratio is None
+
+
+def test_polarity_counts_what_compare_counts():
+    """The figures that the README has of the rollouts in the package."""
+    found = failures.polarity(read_rollouts(shipped_rollouts()), ["grpo", "ep_grpo"])
+    assert found["grpo"].punished.total == 1723
+    assert found["grpo"].punished.value == pytest.approx(0.943, abs=5e-4)
+    assert (found["ep_grpo"].rewarded.count, found["ep_grpo"].rewarded.total) == (15, 15)
+    assert found["grpo"].dead.value == pytest.approx(0.117, abs=5e-4)
+    assert found["ep_grpo"].dead.count == 0
 
 
 def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):

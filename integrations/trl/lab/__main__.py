@@ -157,7 +157,8 @@ def _polarity(out: Path, cells: list[tuple[Task, str]], names: list[str]) -> pd.
                 "wrong steps of right answers rewarded": found.rewarded,
                 "groups without signal": found.dead,
             }
-            rows.append({"task": task.name, "start": start, "estimator": name, **shares})
+            counts = {what: f"{share.count} of {share.total}" for what, share in shares.items()}
+            rows.append({"task": task.name, "start": start, "estimator": name, **counts})
     return pd.DataFrame(rows)
 
 

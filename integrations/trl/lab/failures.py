@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from advantage_zoo.compare import compare
+from advantage_zoo.compare.metrics import Share
 from advantage_zoo.rollouts import Rollouts
 from lab.tasks import END, Task
 from lab.training import sample
@@ -101,14 +102,14 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Polarity:
-    """Shares under one estimator: right steps of failed answers punished, wrong ones of right answers rewarded.
+    """Counts under one estimator: right steps of failed answers punished, wrong ones of right answers rewarded.
 
-    ``dead`` is the share of groups from which it learns nothing.
+    ``dead`` counts the groups from which it learns nothing.
     """
 
-    punished: float | None
-    rewarded: float | None
-    dead: float | None
+    punished: Share
+    rewarded: Share
+    dead: Share
 
 
 def polarity(rollouts: Rollouts, estimators: Sequence[str]) -> dict[str, Polarity]:
@@ -116,9 +117,9 @@ def polarity(rollouts: Rollouts, estimators: Sequence[str]) -> dict[str, Polarit
     results = compare(rollouts, estimators).results
     return {
         result.key: Polarity(
-            result.metrics.right_steps_punished.value,
-            result.metrics.wrong_steps_rewarded.value,
-            result.metrics.groups_without_signal.value,
+            result.metrics.right_steps_punished,
+            result.metrics.wrong_steps_rewarded,
+            result.metrics.groups_without_signal,
         )
         for result in results
     }
