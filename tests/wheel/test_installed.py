@@ -49,6 +49,7 @@ def test_the_wheel_is_what_is_tested():
     tops = {f.split("/")[0] for f in files if not f.startswith("..")}
     assert tops == {
         "advantage_zoo",
+        "advantage_zoo_openrlhf",
         "advantage_zoo_transformers",
         "advantage_zoo_trl",
         "advantage_zoo_verl",
