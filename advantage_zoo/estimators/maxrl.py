@@ -8,7 +8,7 @@ probability into the gradient of its logarithm.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import centre, segment_max
+from advantage_zoo.arrays import segment_max, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.estimators.grpo import apply_singleton
 from advantage_zoo.flat import FlatBatch
@@ -43,10 +43,12 @@ class MaxRL(Estimator):
         """A_i on every token of response i, computed in units of the group's largest absolute reward."""
         xp, ids, groups = batch.xp, batch.group_ids, batch.num_groups
         largest = segment_max(xp.where(batch.nonempty, xp.abs(batch.rewards), 0.0), ids, groups)  # (G,)
-        rewards = batch.rewards / xp.take(xp.where(largest > 0, largest, 1.0), ids)  # (B,) in [-1, 1]
+        scale = xp.where(largest > 0, largest, 1.0)  # (G,)
+        rewards = batch.rewards / xp.take(scale, ids)  # (B,) in [-1, 1]
         total, absolute = batch.group_sum(rewards), batch.group_sum(xp.abs(rewards))  # (G,)
         counts = total > self.floor * absolute
         mean = xp.where(counts, total / xp.clip(batch.group_sizes, 1), 1.0)  # (G,)
-        centred = centre(rewards, ids, groups, batch.nonempty)  # (B,)
-        advantages = xp.where(xp.take(counts, ids), centred / xp.take(mean, ids), 0.0)
+        u = unit(batch.rewards, ids, groups, batch.nonempty)  # not of the scaled ones, which are rounded
+        half = xp.minimum(u.half_range, scale) / scale  # (G,) of the range, at most 1
+        advantages = xp.where(xp.take(counts, ids), u.centred * xp.take(2 * half / mean, ids), 0.0)  # (B,)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
