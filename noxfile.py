@@ -184,6 +184,10 @@ def openrlhf(session: nox.Session) -> None:
     session.install("--no-deps", "--no-build-isolation", "flash-attn==2.8.3", env=build)
     # flash-attn's own switch: Triton in place of the CUDA kernels that were not built.
     session.env.update(FLASH_ATTENTION_TRITON_AMD_ENABLE="TRUE", DS_ACCELERATOR="cpu", TORCHDYNAMO_DISABLE="1")
+    # DeepSpeed compiles two operators; a compilation that was ended leaves a lock for which every later one would wait.
+    extensions = Path(session.create_tmp()) / "torch_extensions"
+    shutil.rmtree(extensions, ignore_errors=True)
+    session.env["TORCH_EXTENSIONS_DIR"] = str(extensions)
     session.run("python", "tests/golden/derive.py", "openrlhf", "--check")
     tests = sorted(map(str, Path("tests/frameworks").glob("test_openrlhf*.py")))
     session.run("pytest", *tests, *session.posargs)
