@@ -44,7 +44,7 @@ class Run:
             "RAY_TMPDIR": "/tmp",  # its sockets' paths must be short
         }
         done = subprocess.run(
-            command, cwd=folder, env=self.env, timeout=540, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=folder, env=self.env, timeout=1200, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self.output, self.status = done.stdout, done.returncode
 

@@ -129,7 +129,7 @@ def command(inputs, folder, *overrides):
     return [sys.executable, "-m", "verl.trainer.main_ppo", *STOCK.split(), *paths, *overrides]
 
 
-def train(inputs, folder, *overrides, timeout=500, **env):
+def train(inputs, folder, *overrides, timeout=1200, **env):
     """Run the stock command to its end, in a Ray cluster of its own, whatever else runs on this machine."""
     (folder / "records").mkdir()
     ray = tempfile.mkdtemp(prefix="ray")  # pytest's folders are too deep for the sockets in it
