@@ -39,6 +39,7 @@ def test_views_are_chosen_by_click_and_by_key_and_have_addresses(show, shipped):
     assert page.locator("section:visible").get_attribute("id") == "summary"
     for number, view in enumerate(("summary", "responses", "agreement", "provenance"), 1):
         page.click(f"nav >> text={view.capitalize()}")
+        page.wait_for_selector(f"nav [data-view={view}][aria-current]")  # told of the address in its own time
         assert page.locator("section:visible").get_attribute("id") == view
         assert page.evaluate("location.hash").startswith(f"#{view}")
         assert page.locator("nav [aria-current]").inner_text().lower() == view

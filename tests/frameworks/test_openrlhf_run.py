@@ -56,9 +56,10 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     flags = (*EP_GRPO, "--train.num_episodes", "2", "--logger.tensorboard_dir", "logs")
-    warmup = ("--zoo.ep_grpo.progress_warmup_steps", str(WARMUP))
+    # One bucket: which side of an edge a token falls on, entropies that are computed twice in bfloat16 do not agree on.
+    settings = ("--zoo.ep_grpo.progress_warmup_steps", str(WARMUP), "--zoo.ep_grpo.num_buckets", "1")
     folder = tmp_path_factory.mktemp("run")
-    done = Run(folder, sys.executable, DRIVER, "advantage_zoo_openrlhf", "train_ppo_ray", *FLAGS, *flags, *warmup)
+    done = Run(folder, sys.executable, DRIVER, "advantage_zoo_openrlhf", "train_ppo_ray", *FLAGS, *flags, *settings)
     assert done.status == 0, done.output[-5000:]
     return done
 
@@ -102,7 +103,7 @@ def test_openrlhf_trains_on_the_advantages_of_the_same_batch(run):
         )
         assert [one["index"] for one in seen] == [[4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3] for i in range(4)]
         weight = 0.2 * min(number / WARMUP, 1)
-        expected = az.compute_advantages(batch, "ep_grpo", progress_weight=weight).values
+        expected = az.compute_advantages(batch, "ep_grpo", progress_weight=weight, num_buckets=1).values
         advantages = padded(seen, "advantages", width)
         torch.testing.assert_close(advantages, expected, atol=1e-4, rtol=1e-4)
         assert advantages.abs().max() > 0.1
