@@ -109,13 +109,12 @@ def corners(cls):
             yield [(f.name, type(f.default)(f.metadata["ge"]))]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_two_corners_of_the_parameters(name):
-    """On groups of four, of equal rewards, and of one, of unequal lengths, with an empty response."""
+def corner_batch():
+    """Groups of four, of equal rewards, and of one, of unequal lengths, with an empty response."""
     rng, shape = np.random.default_rng(5), (9, 4)
     rewards = np.array([1, 0, 0.25, 0, 0.7, 0.7, 0.7, 0.3, 2])
     logprobs = -rng.integers(1, 128, shape) / 64
-    batch = az.RolloutBatch(
+    return az.RolloutBatch(
         rewards=rewards,
         response_mask=np.arange(4) < np.array([4, 2, 3, 1, 4, 1, 2, 3, 0])[:, None],
         group_ids=np.array([0, 0, 0, 0, 1, 1, 1, 2, 1]),
@@ -127,11 +126,30 @@ def test_every_two_corners_of_the_parameters(name):
         baseline_rewards=rng.integers(0, 2, 9).astype(float),
         extras={"sum_pi_squared": rng.random(shape)},
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_two_corners_of_the_parameters(name):
+    batch = corner_batch()
     options = list(corners(az.estimator(name)))
     pairs = [dict(pair) for one, two in combinations(options, 2) for pair in product(one, two)]
     for params in pairs or [dict([setting]) for option in options for setting in option]:
         if not hasattr(oracle(name), "clear") or oracle(name).clear(batch, params):
             compare(library("numpy"), name, batch, params)
+
+
+def can_refuse(cls):
+    return any(f.name == "singleton" and "raise" in f.metadata["choices"] for f in fields(cls))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if can_refuse(az.estimator(name))])
+def test_a_response_that_is_alone_can_be_refused(name):
+    with pytest.raises(ValueError, match="singleton='raise'"):
+        az.compute_advantages(corner_batch(), name, singleton="raise")
+
+
+def test_a_reward_at_the_threshold_is_wrong():
+    compare(library("numpy"), "passk", corner_batch(), {"reward_threshold": 0.25, "k": 2})
 
 
 @pytest.mark.parametrize("name", NAMES)
