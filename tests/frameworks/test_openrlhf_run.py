@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -36,16 +37,17 @@ class Run:
         self.folder = folder
         make_files(folder)
         (folder / "kept").mkdir()
-        self.env = os.environ | {
+        env = os.environ | {
             "WITHOUT_CUDA_OUT": str(folder / "kept"),
             "PYTHONPATH": str(HERE),
             "TORCHDYNAMO_DISABLE": "1",
             "HF_HUB_OFFLINE": "1",
-            "RAY_TMPDIR": "/tmp",  # its sockets' paths must be short
+            "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
         }
-        done = subprocess.run(
-            command, cwd=folder, env=self.env, timeout=1200, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        # The paths of Ray's sockets must be shorter than 108 bytes, and TMPDIR, which nox sets, may be long.
+        with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as short:
+            done = subprocess.run(command, cwd=folder, env=env | {"RAY_TMPDIR": short}, timeout=1200, **pipes)
         self.output, self.status = done.stdout, done.returncode
 
     def steps(self):
