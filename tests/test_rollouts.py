@@ -293,7 +293,7 @@ def test_an_interrupted_write_leaves_the_old_file(path, monkeypatch):
     before = path.read_bytes()
 
     def interrupted(table, where, **options):
-        where.write_bytes(b"half")
+        where.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(pq, "write_table", interrupted)

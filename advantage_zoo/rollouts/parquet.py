@@ -6,6 +6,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -81,18 +82,30 @@ def write_rollouts(rollouts: Rollouts, path: str | Path) -> None:
         RolloutFileError: The folder is missing or can't be written to, ``path`` is a folder, the metadata is not made
             of JSON values, or a column holds a value that its type can't.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = Path(path)
     if path.is_dir():
         raise RolloutFileError(f"{path} is a folder; name a file in it, for instance {path / 'rollouts.parquet'}.")
     if not path.parent.is_dir():
         raise RolloutFileError(f"{path} can't be written: there is no folder {path.parent}; make it first.")
-    table = _table(rollouts)
+    given = {str(f.name): getattr(rollouts, _plural(str(f.name))) for f in schema()}
+    save_table(make_table({name: x for name, x in given.items() if x is not None}, rollouts.metadata), path)
+
+
+def save_table(table: "pa.Table", path: Path) -> None:
+    """Write a table to a file, whole or not at all.
+
+    Raises:
+        RolloutFileError: It can't be written there.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        pq.write_table(table, unfinished, compression="zstd")
+        with unfinished.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())  # or a machine that goes down might keep the new name and not what is in it
         unfinished.replace(path)  # a reader sees the old file or the whole new one
     except (pa.ArrowException, OSError) as error:
         raise RolloutFileError(f"{path} can't be written ({_first_line(error)}).") from error
@@ -100,30 +113,32 @@ def write_rollouts(rollouts: Rollouts, path: str | Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _table(rollouts: Rollouts) -> "pa.Table":
+def make_table(columns: Mapping[str, Any], metadata: Mapping[str, Any]) -> "pa.Table":
+    """Columns by the schema's names, in its order and types; others follow as they are.
+
+    Raises:
+        RolloutFileError: The metadata is not made of JSON values, or a column holds a value that its type can't.
+    """
     import pyarrow as pa
 
     try:
-        header = json.dumps({**rollouts.metadata, "format_version": FORMAT_VERSION})
+        header = json.dumps({**metadata, "format_version": FORMAT_VERSION})
     except (TypeError, ValueError) as error:
         raise RolloutFileError(f"metadata can't be written as JSON ({error}); use plain values.") from error
-    fields: list[pa.Field[Any]] = []
-    arrays: list[pa.Array[Any]] = []
-    for f in schema():
-        column = getattr(rollouts, _plural(str(f.name)))
-        if column is not None:
-            fields.append(f)
-            arrays.append(_array(f, list(column)))
-    return pa.table(arrays, schema=pa.schema(fields, metadata={_METADATA: header.encode()}))
+    known = [f for f in schema() if f.name in columns]
+    arrays = [_array(f, columns[str(f.name)]) for f in known]
+    others = {name: pa.array(x) for name, x in columns.items() if name not in schema().names}
+    fields = [*known, *(pa.field(name, x.type) for name, x in others.items())]
+    return pa.table([*arrays, *others.values()], schema=pa.schema(fields, metadata={_METADATA: header.encode()}))
 
 
-def _array(f: "pa.Field[Any]", column: list[Any]) -> "pa.Array[Any]":
+def _array(f: "pa.Field[Any]", column: Any) -> "pa.Array[Any]":
     import pyarrow as pa
 
     if f.name == "reward":
         column = [float(reward) for reward in column]  # Arrow takes no bool for a number
     try:
-        return pa.array(column, type=f.type)
+        return column.cast(f.type) if isinstance(column, pa.Array) else pa.array(list(column), type=f.type)
     except (pa.ArrowException, TypeError, OverflowError) as error:
         raise RolloutFileError(
             f"{_plural(str(f.name))} can't be written as {f.type} ({_first_line(error)})."

@@ -1,0 +1,306 @@
+"""What is written while training goes on: whole files that `compare` reads, whatever happens to the process."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+import advantage_zoo as az
+from advantage_zoo.cli import main
+from advantage_zoo.rollouts import RolloutDump, RolloutFileError, Tokens, read, read_rollouts
+
+PROMPTS = ["one", "one", "two", "two", "two"]
+LENGTHS = [3, 2, 4, 0, 1]
+"""With a row of padding."""
+
+
+class Letters:
+    """A tokenizer of letters, 0 the end of a text."""
+
+    def decode(self, ids, skip_special_tokens=False):
+        return "".join("" if i == 0 and skip_special_tokens else "$abcdefghij"[i] for i in ids)
+
+
+def batch_of(step=0):
+    """Five rows, padded on the right; the third has tool output in its second slot."""
+    rng = np.random.default_rng(step)
+    present = np.arange(5) < np.array(LENGTHS)[:, None]
+    mask = present.copy()
+    mask[2, 1] = False
+    signals = {
+        name: np.where(present, rng.uniform(0, 1, (5, 5)) * sign, np.nan).astype(np.float32)
+        for name, sign in (("logprobs", -1), ("ref_logprobs", -1), ("entropies", 1))
+    }
+    batch = az.RolloutBatch(
+        rewards=rng.permutation([1.0, 0.5, 0.0, 0.0, 0.25]),
+        response_mask=mask,
+        group_ids=np.array([0, 0, 1, 1, 1]),
+        **signals,
+    )
+    ids = np.where(present, rng.integers(0, 9, (5, 5)), 10)
+    return batch, Tokens(ids, present)
+
+
+def in_torch(x):
+    return pytest.importorskip("torch").tensor(x)
+
+
+def in_jax(x):
+    return pytest.importorskip("jax.numpy").asarray(x)
+
+
+def converted(batch, tokens, convert):
+    names = ("rewards", "response_mask", "group_ids", "logprobs", "ref_logprobs", "entropies")
+    fields = {name: convert(getattr(batch, name)) for name in names}
+    return az.RolloutBatch(**fields), Tokens(convert(tokens.ids), convert(tokens.present))
+
+
+def write(folder, *steps, part=0):
+    dump = RolloutDump(folder, Letters(), source="tests")
+    for step in steps:
+        batch, tokens = batch_of(step)
+        dump.write(batch, step=step, part=part, prompts=PROMPTS, responses=tokens)
+    dump.flush()
+    return dump
+
+
+@pytest.mark.parametrize("convert", [np.asarray, in_torch, in_jax], ids=["numpy", "torch", "jax"])
+def test_what_was_handed_over_is_in_the_file(tmp_path, convert):
+    batch, tokens = batch_of()
+    dump = RolloutDump(tmp_path / "new" / "folder", Letters(), source="tests")
+    given, ids = converted(batch, tokens, convert)
+    dump.write(given, step=7, prompts=PROMPTS, responses=ids)
+    dump.flush()
+    found = read_rollouts(tmp_path / "new" / "folder" / "step_000007.parquet")
+    rows = [0, 1, 2, 4]  # without the row of padding
+    assert found.metadata == {"source": "tests", "step": 7}
+    assert found.prompts == [PROMPTS[row] for row in rows]
+    assert found.groups == [0, 0, 1, 1]
+    np.testing.assert_array_equal(found.rewards, np.asarray(given.rewards)[rows])
+    for at, row in enumerate(rows):
+        expected = tokens.ids[row, : LENGTHS[row]].tolist()
+        assert found.token_ids[at] == expected
+        assert found.tokens[at] == ["$abcdefghij"[i] for i in expected]
+        assert found.texts[at] == "".join("$abcdefghij"[i] for i in expected if i)  # no special token
+        assert found.response_mask[at] == batch.response_mask[row, : LENGTHS[row]].tolist()
+        for name in ("logprobs", "ref_logprobs", "entropies"):
+            np.testing.assert_array_equal(getattr(found, name)[at], getattr(batch, name)[row, : LENGTHS[row]])
+
+
+def test_padding_on_the_left_and_prompts_in_tokens(tmp_path):
+    """As in frameworks whose slots hold prompt and response."""
+    batch, tokens = batch_of()
+    turned = replace(batch, **{name: getattr(batch, name)[:, ::-1] for name in ("response_mask", "logprobs")})
+    turned = replace(turned, ref_logprobs=None, entropies=None)
+    ids, present = tokens.ids[:, ::-1], tokens.present[:, ::-1]
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    dump.write(turned, step=0, prompts=Tokens(ids, ~present), responses=Tokens(ids, present))
+    dump.flush()
+    found = read_rollouts(tmp_path / "step_000000.parquet")
+    assert found.prompts == ["jj", "jjj", "j", "jjjj"]
+    assert found.token_ids[2] == tokens.ids[2, :4][::-1].tolist()
+    assert found.response_mask[2] == [True, True, False, True]
+    assert found.entropies is None
+
+
+def test_a_packed_batch(tmp_path):
+    padded, tokens = batch_of()
+    kept = tokens.present
+    names = ("response_mask", "logprobs", "ref_logprobs", "entropies")
+    packed = az.RolloutBatch.packed(
+        cu_seqlens=np.cumsum([0, *LENGTHS]),
+        rewards=padded.rewards,
+        group_ids=padded.group_ids,
+        **{name: getattr(padded, name)[kept] for name in names},
+    )
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    dump.write(packed, step=0, prompts=PROMPTS, responses=Tokens(tokens.ids[kept], kept[kept]))
+    dump.write(padded, step=1, prompts=PROMPTS, responses=tokens)
+    dump.flush()
+    one, other = (pq.read_table(tmp_path / f"step_00000{step}.parquet").drop(["step"]) for step in (0, 1))
+    assert one.equals(other)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64"])
+def test_narrow_floats_are_widened_without_loss(tmp_path, kind):
+    torch = pytest.importorskip("torch")
+    batch, tokens = converted(*batch_of(), in_torch)
+    batch = replace(batch, logprobs=batch.logprobs.to(getattr(torch, kind)).requires_grad_())
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    dump.write(batch, step=0, prompts=PROMPTS, responses=tokens)
+    dump.flush()
+    found = read_rollouts(tmp_path / "step_000000.parquet").logprobs
+    np.testing.assert_array_equal(np.concatenate(found), batch.logprobs.detach().float()[tokens.present].numpy())
+
+
+def test_what_is_handed_over_may_change_afterwards(tmp_path):
+    batch, tokens = batch_of()
+    before = batch.logprobs[0, :3].copy()
+    waiting = Waiting()
+    dump = RolloutDump(tmp_path, waiting, source="tests")
+    dump.write(batch, step=0, prompts=PROMPTS, responses=tokens)
+    batch.logprobs[:] = -9.0
+    tokens.ids[:] = 1
+    WAITING.set()
+    dump.flush()
+    found = read_rollouts(tmp_path / "step_000000.parquet")
+    np.testing.assert_array_equal(found.logprobs[0], before)
+    assert found.token_ids[0] == batch_of()[1].ids[0, :3].tolist()
+
+
+WAITING = threading.Event()
+
+
+class Waiting(Letters):
+    """Decodes when it is told to."""
+
+    def __init__(self):
+        WAITING.clear()
+
+    def decode(self, ids, **options):
+        WAITING.wait()
+        return super().decode(ids, **options)
+
+
+def test_writing_does_not_hold_up_the_step_but_only_one_step_waits_to_be_written(tmp_path):
+    dump = RolloutDump(tmp_path, Waiting(), source="tests")
+    batch, tokens = batch_of()
+    dump.write(batch, step=0, prompts=PROMPTS, responses=tokens)
+    assert not list(tmp_path.iterdir())  # it came back before anything was written
+    there = []
+
+    def next_step():
+        dump.write(batch, step=1, prompts=PROMPTS, responses=tokens)
+        there.extend(path.name for path in tmp_path.glob("*.parquet"))
+
+    second = threading.Thread(target=next_step)
+    second.start()
+    WAITING.set()
+    second.join()
+    dump.flush()
+    assert "step_000000.parquet" in there
+
+
+def test_compare_reads_the_folder_and_keeps_the_steps_apart(tmp_path):
+    """Groups are numbered from 0 in every step, and from a million in a step's second part."""
+    write(tmp_path, 0, 1)
+    write(tmp_path, 1, part=1)
+    rollouts, _ = read(tmp_path)
+    assert len(rollouts) == 12
+    assert len(set(rollouts.groups)) == 6
+    assert read_rollouts(tmp_path / "step_000001_1.parquet").groups == [1_000_000, 1_000_000, 1_000_001, 1_000_001]
+    done = CliRunner().invoke(main, ["compare", str(tmp_path), "-e", "grpo,ep_grpo", "--json"])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_run_that_is_resumed_replaces_the_steps_that_it_repeats(tmp_path):
+    write(tmp_path, 0, 1)
+    kept = (tmp_path / "step_000000.parquet").read_bytes()
+    batch, tokens = batch_of(5)
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    dump.write(batch, step=1, prompts=PROMPTS, responses=tokens)
+    dump.flush()
+    assert (tmp_path / "step_000000.parquet").read_bytes() == kept
+    np.testing.assert_array_equal(read_rollouts(tmp_path / "step_000001.parquet").rewards, batch.rewards[[0, 1, 2, 4]])
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        RolloutFileError, match=r"file/folder can't be made or written to \(Not a directory\); name anoth"
+    ):
+        RolloutDump(tmp_path / "file" / "folder", Letters(), source="tests")
+
+
+def test_what_could_not_be_written_is_said_at_the_next_step(tmp_path):
+    dump = write(tmp_path, 0)
+    (tmp_path / "step_000001.parquet").mkdir()
+    batch, tokens = batch_of()
+    dump.write(batch, step=1, prompts=PROMPTS, responses=tokens)
+    with pytest.raises(RolloutFileError, match=r"step_000001.parquet can't be written \(.*[Dd]irectory"):
+        dump.write(batch, step=2, prompts=PROMPTS, responses=tokens)
+    dump.write(batch, step=2, prompts=PROMPTS, responses=tokens)  # said once
+    dump.flush()
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["step_000000.parquet", "step_000002.parquet"]
+
+
+def test_a_shape_that_does_not_fit_and_a_mask_on_padding_are_refused(tmp_path):
+    batch, tokens = batch_of()
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    with pytest.raises(ValueError, match=r"responses.ids has shape \(5, 4\); expected \(5, 5\)"):
+        dump.write(batch, step=0, prompts=PROMPTS, responses=Tokens(tokens.ids[:, :4], tokens.present))
+    with pytest.raises(ValueError, match="prompts has 4 rows; expected 5"):
+        dump.write(batch, step=0, prompts=PROMPTS[:4], responses=tokens)
+    many = replace(batch, group_ids=batch.group_ids * 1_000_000, num_groups=1_000_001)
+    with pytest.raises(ValueError, match="group_ids has 1000000; a part of a step"):
+        dump.write(many, step=0, prompts=PROMPTS, responses=tokens)
+    batch.response_mask[1, 4] = True
+    dump.write(batch, step=0, prompts=PROMPTS, responses=tokens)
+    with pytest.raises(
+        ValueError, match=r"step_000000.parquet: response_mask, row 1, is True on a slot that holds no to"
+    ):
+        dump.flush()
+
+
+def process(folder, what):
+    """A process that has written step 0 and then does something else; (exit status, stderr)."""
+    script = (
+        "import os, resource, signal, sys, test_dumping as t\n"
+        "import pyarrow.parquet as pq\n"
+        f"dump, (batch, tokens) = t.write({str(folder)!r}, 0), t.batch_of()\n"
+        "def step(number):\n"
+        "    dump.write(batch, step=number, prompts=t.PROMPTS, responses=tokens)\n"
+        f"{what}"
+    )
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    env = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_a_process_that_ends_without_a_flush_has_written_everything(tmp_path):
+    assert process(tmp_path, "step(1)") == (0, "")
+    assert len(read_rollouts(tmp_path / "step_000001.parquet")) == 4
+
+
+FULL = "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+"""No file may be longer than 100 bytes: to the process it looks like a full disk."""
+
+
+def test_a_full_disk_is_said_at_the_next_step_and_leaves_nothing_behind(tmp_path):
+    status, said = process(tmp_path, f"{FULL}step(1)\nstep(2)")
+    assert status == 1
+    assert "RolloutFileError" in said.splitlines()[-1]
+    assert "step_000001.parquet can't be written ([Errno 27]" in said.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["step_000000.parquet"]
+
+
+def test_a_full_disk_in_the_last_step_is_said_at_exit(tmp_path):
+    _, said = process(tmp_path, f"{FULL}step(1)")
+    assert said.startswith("advantage-zoo: the last rollouts are lost: ")
+    assert "step_000001.parquet can't be written ([Errno 27]" in said
+
+
+def test_a_process_that_is_killed_leaves_whole_files_and_the_next_run_clears_up(tmp_path):
+    killed = (
+        "def half(table, file, **options):\n"
+        "    file.write(b'PAR1 and so on')\n"
+        "    file.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "pq.write_table = half\n"
+        "step(1)\n"
+        "dump.flush()\n"
+    )
+    status, _ = process(tmp_path, killed)
+    assert status == -9
+    assert [path.name for path in tmp_path.glob("*.parquet")] == ["step_000000.parquet"]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert len(read(tmp_path)[0]) == 4
+    write(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000000.parquet", "step_000001.parquet"]
