@@ -7,7 +7,7 @@ of v1), and TRL 1.16.0, ``GRPOTrainer.log``. OpenRLHF 0.11.2 writes no log of it
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ from advantage_zoo.rollouts.messages import pieces, prompt_text
 from advantage_zoo.rollouts.parquet import RolloutFileError, is_rollout_file, read_rollouts
 from advantage_zoo.rollouts.rewards import Reward, trl_reward
 from advantage_zoo.rollouts.rollouts import SIGNALS, Rollouts
-from advantage_zoo.rollouts.rows import Rows, files_of, read_rows
+from advantage_zoo.rollouts.rows import Rows, each_row, files_of, read_rows
 from advantage_zoo.suggestions import nearest
 
 NEEDED = ("prompt", "text", "reward")
@@ -86,14 +86,7 @@ def read(path: str | Path, columns: Mapping[str, str] | None = None) -> tuple[Ro
     path, columns = Path(path), columns or {}
     if not columns and path.suffix == ".parquet" and path.is_file() and is_rollout_file(path):
         return read_rollouts(path), []
-    found = read_rows(path)
-    if not found.rows:
-        raise RolloutFileError(f"{path} holds no rows{_first(found)}; a dump holds at least one response.")
-    return _Reader(path, found, columns).rollouts()
-
-
-def _first(found: Rows) -> str:
-    return f" that can be read: {found.broken[0]}" if found.broken else ""
+    return Dump(path, columns, read_rows(path)).rollouts()
 
 
 def recognise(row: Mapping[str, Any]) -> Format:
@@ -111,27 +104,57 @@ def _verl_group(row: Mapping[str, Any]) -> Hashable:
     return (row.get("step"), key[1] if key else row.get("input"))
 
 
-class _Reader:
-    """Turns rows into rollouts, and counts those that it can't."""
+class Dump:
+    """A dump's rows by the names of our schema; those that can't be used are counted.
 
-    def __init__(self, path: Path, found: Rows, columns: Mapping[str, str]) -> None:
-        self.path, self.found, self.notes = path, found, list(found.notes)
+    Args:
+        path: The file, or the folder of files.
+        columns: As for :func:`read`.
+        held: The dump's rows, where they are held; without, every pass reads the files anew and holds a row at a time.
+
+    Raises:
+        RolloutFileError: There is no row, or a column is missing.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, str], held: Rows | None = None) -> None:
+        self.path, self._held = path, held
+        self.left_out = ""  # a sentence, after a pass that left rows out
+        found = self._found()
+        formats: dict[str, Format] = {}
+        counts: Counter[str] = Counter()
+        here: dict[str, None] = {}
+        log: list[dict[str, Any]] = []
+        for _, row in self._each(found):
+            one = recognise(row)
+            formats.setdefault(one.name, one)
+            counts[one.name] += 1
+            here.update(dict.fromkeys(row))
+            if one.name == "TRL":
+                log.append({**row, "prompt": hash(prompt_text(row["prompt"])), "completion": None})
+        if not counts:
+            first = f" that can be read: {found.broken[0]}" if found.broken else ""
+            raise RolloutFileError(f"{path} holds no rows{first}; a dump holds at least one response.")
+        self.notes = list(found.notes)
         # Of several versions the commonest; what the others lack is counted row by row.
-        formats = [recognise(row) for _, row in found.rows]
-        common = Counter(one.name for one in formats).most_common(1)[0][0]
-        self.format = next(one for one in formats if one.name == common)
+        self.format = formats[counts.most_common(1)[0][0]]
         self.names = {name: name for name in COLUMNS} | dict(self.format.columns) | dict(columns)
         if self.format.name == "TRL" and "reward" not in columns:
-            self.reward, said = trl_reward([row for _, row in found.rows], self._key)
+            self.reward, said = trl_reward(log, self._key)
             self.notes += said
         else:
             self.reward = Reward.parsed(self.names["reward"])
-        here = list(dict.fromkeys(key for _, row in found.rows for key in row))
         for name in (*columns, *NEEDED):
             wanted = self.reward.columns if name == "reward" else [self.names[name]]
             for column in wanted:
                 if column not in here:
-                    self._refuse_column(name, column, here)
+                    self._refuse_column(name, column, list(here))
+
+    def _found(self) -> Rows:
+        held = self._held
+        return Rows() if held is None else Rows(broken=list(held.broken), lost=held.lost, notes=list(held.notes))
+
+    def _each(self, found: Rows) -> Iterable[tuple[str, dict[str, Any]]]:
+        return each_row(self.path, found) if self._held is None else self._held.rows
 
     def _refuse_column(self, name: str, column: str, here: list[str]) -> None:
         raise RolloutFileError(
@@ -143,25 +166,37 @@ class _Reader:
         named = row.get(self.names["group"])
         return self.format.group(row) if named is None else (row.get("step"), repr(named))
 
-    def rollouts(self) -> tuple[Rollouts, list[str]]:
-        """The rows that can be used."""
-        good: list[dict[str, Any]] = []
-        for place, row in self.found.rows:
+    def rows(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+        """The place, the row as it stands in the file, and the row by the names of our schema, of each usable row.
+
+        Raises:
+            RolloutFileError: At the end, if most could not be used.
+        """
+        found, good = self._found(), 0
+        for place, raw in self._each(found):
             try:
-                good.append(self._row(row))
+                row = self._row(raw)
             except RowError as error:
-                self.found.lose(f"{place} {error}")
-        total = len(good) + self.found.lost
-        if not good or len(good) < total / 2:
+                found.lose(f"{place} {error}")
+            else:
+                good += 1
+                yield place, raw, row
+        total = good + found.lost
+        if not good or good < total / 2:
             raise RolloutFileError(
-                f"{self.path}: {self.found.lost} of {total} rows can't be used, too many to compare the rest; the "
-                f"first: {self.found.broken[0]}."
+                f"{self.path}: {found.lost} of {total} rows can't be used, too many to compare the rest; the first: "
+                f"{found.broken[0]}."
             )
-        if self.found.lost:
-            self.notes.append(
-                f"{self.found.lost} of {total} rows are left out, and their groups are compared without them; the "
-                f"first: {self.found.broken[0]}."
+        if found.lost:
+            self.left_out = (
+                f"{found.lost} of {total} rows are left out, and their groups are compared without them; the first: "
+                f"{found.broken[0]}."
             )
+
+    def rollouts(self) -> tuple[Rollouts, list[str]]:
+        """The rows that can be used, and the notes."""
+        good = [row for _, _, row in self.rows()]
+        self.notes += [self.left_out] if self.left_out else []
         return self._assembled(good), self.notes
 
     def _assembled(self, rows: list[dict[str, Any]]) -> Rollouts:

@@ -180,6 +180,11 @@ def read_rollouts(path: str | Path) -> Rollouts:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise RolloutFileError(f"{path} is not a readable Parquet file ({_first_line(error)}).") from error
+    return from_table(path, table)
+
+
+def from_table(path: str | Path, table: "pa.Table") -> Rollouts:
+    """Rollouts from a table of a file's rows, at least one; ``path`` is what errors call it. Raises as the reader."""
     metadata = _header(path, table)
     columns: dict[str, Any] = {}
     for f in schema():
@@ -200,7 +205,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
         raise RolloutFileError(f"{path}: {error}") from error
 
 
-def _column(path: Path, table: "pa.Table", f: "pa.Field[Any]") -> list[Any]:
+def _column(path: str | Path, table: "pa.Table", f: "pa.Field[Any]") -> list[Any]:
     import pyarrow as pa
 
     stored = table.schema.field(f.name).type
@@ -230,7 +235,7 @@ def _column(path: Path, table: "pa.Table", f: "pa.Field[Any]") -> list[Any]:
     return cast("list[Any]", column.to_pylist())
 
 
-def _refuse_null_entry(path: Path, f: "pa.Field[Any]", column: "pa.Array[Any]") -> None:
+def _refuse_null_entry(path: str | Path, f: "pa.Field[Any]", column: "pa.Array[Any]") -> None:
     for row, entry in enumerate(column.to_pylist()):
         if None in entry:
             raise RolloutFileError(
@@ -257,7 +262,7 @@ def _fits(stored: "pa.DataType", wanted: "pa.DataType") -> bool:
     return is_number or (kind.is_float64(wanted) and kind.is_boolean(stored))
 
 
-def _header(path: Path, table: "pa.Table") -> dict[str, Any]:
+def _header(path: str | Path, table: "pa.Table") -> dict[str, Any]:
     raw = (table.schema.metadata or {}).get(_METADATA)
     if raw is None:
         return {}

@@ -6,6 +6,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -59,6 +60,34 @@ def _parts(name: str) -> list[str]:
     return [part for part in re.split(r"(\d+)", name) if part]
 
 
+def each_row(path: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file or of a folder's files, one after the other; ``found`` counts those that can't be read.
+
+    Of JSON lines one is held at a time, of Parquet a row group, of TRL's log two files.
+
+    Raises:
+        RolloutFileError: A file is of no kind that is known, or nothing in it can be read.
+    """
+    previous: list[dict[str, Any]] = []
+    for file in files_of(path):
+        if file.suffix not in SUFFIXES:
+            raise RolloutFileError(f"{file} is called neither {' nor '.join(SUFFIXES)}; rename it to what it is.")
+        rows = (_parquet_rows if file.suffix == ".parquet" else _line_rows)(file, found)
+        first = next(rows, None)
+        here = [] if first is None else [first]
+        content: list[dict[str, Any]] = []
+        # TRL, where it logs more often than it samples, writes the same responses again, under another step.
+        if first is not None and "completion" in first[1]:
+            here += rows
+            content = [{k: v for k, v in row.items() if k != "step"} for _, row in here]
+            if repr(content) == repr(previous):
+                found.notes.append(f"{file.name} holds the same responses as the file before it and is left out.")
+                continue
+        previous = content
+        yield from here
+        yield from rows
+
+
 def read_rows(path: Path) -> Rows:
     """All rows of a file or of a folder's files.
 
@@ -66,45 +95,34 @@ def read_rows(path: Path) -> Rows:
         RolloutFileError: A file is of no kind that is known, or nothing in it can be read.
     """
     found = Rows()
-    previous: list[dict[str, Any]] = []
-    for file in files_of(path):
-        begun = len(found.rows)
-        read = _read_parquet if file.suffix == ".parquet" else _read_lines
-        if file.suffix not in SUFFIXES:
-            raise RolloutFileError(f"{file} is called neither {' nor '.join(SUFFIXES)}; rename it to what it is.")
-        read(file, found)
-        # TRL, where it logs more often than it samples, writes the same responses again, under another step.
-        content = [{k: v for k, v in row.items() if k != "step"} for _, row in found.rows[begun:]]
-        if content and "completion" in content[0] and repr(content) == repr(previous):
-            del found.rows[begun:]
-            found.notes.append(f"{file.name} holds the same responses as the file before it and is left out.")
-        previous = content
+    found.rows = list(each_row(path, found))
     return found
 
 
-def _read_lines(file: Path, found: Rows) -> None:
+def _line_rows(file: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    _read_line(f"{file.name}, line {number},", line, found)
+                    yield from _read_line(f"{file.name}, line {number},", line, found)
     except OSError as error:
         raise RolloutFileError(f"{file} can't be read ({error.strerror}).") from error
 
 
-def _read_line(place: str, line: bytes, found: Rows) -> None:
+def _read_line(place: str, line: bytes, found: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         row = json.loads(line.rstrip())
     except ValueError as error:  # also where the bytes are not UTF-8
         cut = "" if line.endswith(b"\n") else "; it has no end, as if writing had been cut short"
-        return found.lose(f"{place} is not JSON ({str(error).splitlines()[0]}{cut})")
-    if not isinstance(row, dict):
-        return found.lose(f"{place} is a {type(row).__name__}; expected an object")
-    found.rows.append((place, cast("dict[str, Any]", row)))
-    return None
+        found.lose(f"{place} is not JSON ({str(error).splitlines()[0]}{cut})")
+        return
+    if isinstance(row, dict):
+        yield place, cast("dict[str, Any]", row)
+    else:
+        found.lose(f"{place} is a {type(row).__name__}; expected an object")
 
 
-def _read_parquet(file: Path, found: Rows) -> None:
+def _parquet_rows(file: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -118,7 +136,7 @@ def _read_parquet(file: Path, found: Rows) -> None:
                 except (pa.ArrowException, OSError, ValueError) as error:
                     found.lose(f"{file.name}, rows {number} to {number + count - 1}, can't be read ({error})", count)
                 else:
-                    found.rows += [(f"{file.name}, row {number + k},", row) for k, row in enumerate(rows)]
+                    yield from ((f"{file.name}, row {number + k},", row) for k, row in enumerate(rows))
                 number += count
     except (pa.ArrowException, OSError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
