@@ -246,7 +246,7 @@ def compare(
 @click.option("--temperature", default=1.0, show_default=True, help="Divides the logits.")
 @click.option("--top-p", default=1.0, show_default=True, help="Nucleus that is sampled from.")
 @click.option("--seed", default=0, show_default=True, help="Of the sampling.")
-@click.option("--batch-size", default=64, show_default=True, help="Responses sampled and scored at a time.")
+@click.option("--batch-size", default=64, show_default=True, help="Responses sampled at a time.")
 def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
     """Sample rollouts from a transformers model and score them under policy and reference.
 

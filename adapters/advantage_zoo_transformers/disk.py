@@ -47,7 +47,7 @@ def collect_from_disk(
         temperature: Divides the logits.
         top_p: Nucleus of the sampling.
         seed: Of the random numbers.
-        batch_size: Responses at a time.
+        batch_size: Responses sampled at a time.
         progress: Whether to draw progress bars on standard error.
 
     Raises:

@@ -9,7 +9,7 @@ import advantage_zoo
 from advantage_zoo.progress import bar
 from advantage_zoo.rollouts import Rollouts
 from advantage_zoo_transformers.generating import batches, generate, generation_config, sampling_from
-from advantage_zoo_transformers.scoring import check_ids, check_temperature, score
+from advantage_zoo_transformers.scoring import check_pairs, check_temperature, score
 from advantage_zoo_transformers.verdicts import Reward, decode, judge, step_index, token_texts
 
 
@@ -49,7 +49,7 @@ def collect(
         temperature: Divides the logits; more than 0.
         top_p: Samples from the smallest set of tokens with at least this probability, in (0, 1].
         seed: Of this call's random numbers.
-        batch_size: Responses sampled and scored at a time. Part of what the seed determines.
+        batch_size: Responses sampled at a time. Part of what the seed determines.
         chunk_tokens: Tokens whose logits are held at a time; see :func:`advantage_zoo_transformers.score`.
         context: Further keyword arguments of ``reward`` for each prompt, for instance its answer.
         progress: Whether to draw progress bars on standard error.
@@ -67,7 +67,7 @@ def collect(
         if not ids:
             raise ValueError(f"prompts, row {row}, {prompts[row]!r}, has no tokens; give the model something to go on.")
     for scored in (model,) if ref_model is None else (model, ref_model):
-        check_ids(scored, [(ids, ()) for ids in prompt_ids])
+        check_pairs(scored, [(ids, ()) for ids in prompt_ids])
     rows = [row for row in range(len(prompts)) for _ in range(group_size)]
     config = generation_config(model, tokenizer, max_new_tokens, temperature, top_p)
     responses: list[list[int]] = []
@@ -82,7 +82,6 @@ def collect(
         ref_model,
         pairs,
         temperature=temperature,
-        batch_size=batch_size,
         chunk_tokens=chunk_tokens,
         progress=progress,
     )

@@ -49,7 +49,7 @@ def score(
     sequences: Pairs,
     *,
     temperature: float = 1.0,
-    batch_size: int = 16,
+    batch_tokens: int = 16384,
     chunk_tokens: int = 1024,
     progress: bool = True,
 ) -> Scores:
@@ -65,12 +65,12 @@ def score(
         sequences: (prompt ids, response ids) of each response; a prompt has at least one token, a response may be
             empty.
         temperature: What the policy sampled with; both models' logits are divided by it.
-        batch_size: Sequences a forward pass of the backbone.
+        batch_tokens: Tokens a forward pass of the backbone, prompts and padding included; a longer sequence goes alone.
         chunk_tokens: Tokens whose logits are held at a time; bounds the memory, does not change the numbers.
         progress: Whether to draw a progress bar on standard error.
 
     Raises:
-        ValueError: ``temperature``, ``batch_size`` or ``chunk_tokens`` is out of range, a prompt is empty, a token id
+        ValueError: ``temperature``, ``batch_tokens`` or ``chunk_tokens`` is out of range, a prompt is empty, a token id
             is outside a model's vocabulary, a sequence is too long for a model, or a model's logits are not numbers.
             The message names the row.
 
@@ -78,19 +78,21 @@ def score(
         WholeRowsWarning: A model can't be parted; see :class:`~advantage_zoo_transformers.heads.Head`.
     """
     check_temperature(temperature)
-    for name, value in (("batch_size", batch_size), ("chunk_tokens", chunk_tokens)):
-        if not value >= 1:
-            raise ValueError(f"{name} is {value}; expected at least 1.")
+    check_sizes(batch_tokens, chunk_tokens)
     pairs = [([int(i) for i in prompt], [int(i) for i in response]) for prompt, response in sequences]
-    for row, (prompt, _) in enumerate(pairs):
-        if not prompt:
-            raise ValueError(f"sequences, row {row}: the prompt is empty; start it with the model's BOS token.")
     models = [model] if ref_model is None else [model, ref_model]
     for scored in models:
-        check_ids(scored, pairs)
+        check_pairs(scored, pairs)
     with bar("scoring", len(pairs) * len(models), progress) as advance:
-        results = [_score_one(m, pairs, temperature, batch_size, chunk_tokens, advance) for m in models]
+        results = [score_one(m, pairs, temperature, batch_tokens, chunk_tokens, advance) for m in models]
     return Scores(results[0][0], results[0][1], results[1][0] if ref_model is not None else None)
+
+
+def check_sizes(batch_tokens: int, chunk_tokens: int) -> None:
+    """Refuse batches and chunks of nothing."""
+    for name, value in (("batch_tokens", batch_tokens), ("chunk_tokens", chunk_tokens)):
+        if not value >= 1:
+            raise ValueError(f"{name} is {value}; expected at least 1.")
 
 
 def check_temperature(temperature: float) -> None:
@@ -102,38 +104,83 @@ def check_temperature(temperature: float) -> None:
         )
 
 
-def check_ids(model: Any, pairs: Pairs) -> None:
-    """Refuse token ids that the model has no embedding for: on a GPU they end the process."""
+def check_pairs(model: Any, pairs: Pairs, places: Sequence[str] | None = None) -> None:
+    """Refuse what a model can't score: no prompt, ids without an embedding (which end the process on a GPU), too long.
+
+    Args:
+        model: The model.
+        pairs: (prompt ids, response ids) of each response.
+        places: What errors call each of them; its row if not given.
+    """
+    name = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
-        raise ValueError(f"{type(model).__name__} has an encoder; expected a causal (decoder-only) language model.")
-    size = model.get_input_embeddings().num_embeddings
+        raise ValueError(f"{name} has an encoder; expected a causal (decoder-only) language model.")
+    size, longest = model.get_input_embeddings().num_embeddings, context_length(model.config)
     for row, (prompt, response) in enumerate(pairs):
-        for token in (*prompt, *response):
-            if not 0 <= token < size:
-                raise ValueError(
-                    f"sequences, row {row}: token id {token} is outside the vocabulary of {type(model).__name__} (0 to "
-                    f"{size - 1}); were the ids made with another model's tokenizer?"
-                )
+        place = f"sequences, row {row}:" if places is None else places[row]
+        if not prompt:
+            raise ValueError(f"{place} the prompt is empty; start it with the model's BOS token.")
+        ids = np.asarray([*prompt, *response])
+        outside = (ids < 0) | (ids >= size)
+        if outside.any():
+            raise ValueError(
+                f"{place} token id {ids[outside][0]} is outside the vocabulary of {name} (0 to {size - 1}); were the "
+                "ids made with another model's tokenizer?"
+            )
+        if longest is not None and len(ids) > longest:
+            raise ValueError(
+                f"{place} {len(ids)} tokens, prompt and response, are too many for {name}, whose context has {longest} "
+                "(max_position_embeddings); drop this response."
+            )
 
 
-def _score_one(
-    model: Any, pairs: Pairs, temperature: float, batch_size: int, chunk_tokens: int, advance: Callable[[int], None]
+def context_length(config: Any) -> int | None:
+    """Tokens that a model was made for, its rotary positions' scaling included; ``None`` where it has no limit."""
+    longest = getattr(config, "max_position_embeddings", None)
+    # rope_parameters since transformers 5
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+    return max(longest, int(original * factor)) if longest and original and factor else longest
+
+
+def batches_by_length(pairs: Pairs, batch_tokens: int) -> list[list[int]]:
+    """Rows of each batch: of similar length, so that little is padding, and no more than ``batch_tokens`` with it."""
+    lengths = [len(prompt) + len(response) for prompt, response in pairs]
+    batches: list[list[int]] = []
+    for row in sorted(range(len(pairs)), key=lambda row: lengths[row]):  # the last of a batch is its longest
+        if batches and (len(batches[-1]) + 1) * lengths[row] <= batch_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def score_one(
+    model: Any,
+    pairs: Pairs,
+    temperature: float,
+    batch_tokens: int,
+    chunk_tokens: int,
+    advance: Callable[[int], None],
+    places: Sequence[str] | None = None,
 ) -> tuple[Signal, Signal]:
+    """Log-probabilities and entropies of each response under one model, in the order of ``pairs``.
+
+    The arguments are those of :func:`score`, checked; ``advance`` is called with how many sequences are done.
+    """
     logprobs: Signal = [np.zeros(0, np.float32) for _ in pairs]
     entropies: Signal = [np.zeros(0, np.float32) for _ in pairs]
-    # Rows of similar length share a batch, so that little is padding; the order of the result is the caller's.
-    order = sorted(range(len(pairs)), key=lambda row: len(pairs[row][0]) + len(pairs[row][1]))
     with evaluation_mode(model):
         head = Head(model)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in batches_by_length(pairs, batch_tokens):
             chosen, entropy = _score_batch(head, [pairs[row] for row in rows], temperature, chunk_tokens)
             ends = np.cumsum([len(pairs[row][1]) for row in rows])[:-1]
             for row, a, b in zip(rows, np.split(chosen, ends), np.split(entropy, ends), strict=True):
                 if np.isnan(a).any() or np.isnan(b).any():
+                    place = f"sequences, row {row}:" if places is None else places[row]
                     raise ValueError(
-                        f"sequences, row {row}: the logits of {type(model).__name__} are not numbers; a model in "
-                        "float16 may overflow, load it in bfloat16 or float32."
+                        f"{place} the logits of {type(model).__name__} are not numbers; a model in float16 may "
+                        "overflow, load it in bfloat16 or float32."
                     )
                 logprobs[row], entropies[row] = a, b
             advance(len(rows))
@@ -148,13 +195,7 @@ def _score_batch(
     chosen, entropy = np.zeros(len(targets), np.float32), np.zeros(len(targets), np.float32)
     if len(targets) == 0:
         return chosen, entropy
-    try:
-        states = head.states(ids.to(head.device), attention.to(head.device))
-    except IndexError as error:
-        raise ValueError(
-            f"sequences: {ids.shape[1]} tokens, prompt and response, are too many for {type(head.model).__name__} "
-            f"({error}); shorten them."
-        ) from error
+    states = head.states(ids.to(head.device), attention.to(head.device))
     for start in range(0, len(targets), chunk_tokens):
         part = slice(start, start + chunk_tokens)
         logits = head.logits(states, places[part, 0], places[part, 1]).float().div_(temperature)  # (c, V)

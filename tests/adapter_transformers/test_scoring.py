@@ -6,10 +6,12 @@ torch = pytest.importorskip("torch")
 tf = pytest.importorskip("transformers", minversion="4.56")  # a version: this folder has the name, too
 
 import warnings  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
 
 import numpy as np  # noqa: E402
 from advantage_zoo_transformers import WholeRowsWarning, score  # noqa: E402
 from advantage_zoo_transformers.heads import Head  # noqa: E402
+from advantage_zoo_transformers.scoring import batches_by_length, context_length  # noqa: E402
 from tiny_models import CONFIGS, VOCABULARY, make, plain_scores  # noqa: E402
 from transformers.modeling_outputs import CausalLMOutput  # noqa: E402
 
@@ -31,15 +33,15 @@ def test_every_architecture_gives_its_own_numbers(name):
     model = make(name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # all of these can be parted
-        scores = score(model, None, sequences(), chunk_tokens=3, batch_size=2, temperature=0.7)
+        scores = score(model, None, sequences(), chunk_tokens=3, batch_tokens=20, temperature=0.7)
     assert scores.ref_logprobs is None
     assert_scores(scores, model, sequences(), temperature=0.7)
 
 
-@pytest.mark.parametrize(("chunk_tokens", "batch_size"), [(1, 1), (2, 5), (1000, 3), (7, 100)])
-def test_chunks_and_batches_do_not_change_the_numbers(chunk_tokens, batch_size):
+@pytest.mark.parametrize(("chunk_tokens", "batch_tokens"), [(1, 1), (2, 30), (1000, 14), (7, 100)])
+def test_chunks_and_batches_do_not_change_the_numbers(chunk_tokens, batch_tokens):
     model, reference = make("gemma2"), make("gemma2", seed=1)
-    scores = score(model, reference, sequences(), chunk_tokens=chunk_tokens, batch_size=batch_size)
+    scores = score(model, reference, sequences(), chunk_tokens=chunk_tokens, batch_tokens=batch_tokens)
     assert_scores(scores, model, sequences())
     for row, (prompt, response) in enumerate(sequences()):
         expected, _ = plain_scores(reference, prompt, response)
@@ -130,7 +132,7 @@ def test_memory_is_bounded_by_one_chunk_of_logits(name, dtype):
         bound = 3 * chunk_tokens * vocabulary * 4
         # Every slot of the backbone's own pass, generously: 8 rows x 62 slots x 40 arrays x 24 wide x 4 bytes.
         backbone = 8 * 62 * 40 * 24 * 4
-        peak = peak_bytes(lambda n=chunk_tokens: score(model, None, given, chunk_tokens=n, batch_size=8))
+        peak = peak_bytes(lambda n=chunk_tokens: score(model, None, given, chunk_tokens=n, batch_tokens=8 * 62))
         assert peak < bound + backbone
         assert peak > chunk_tokens * vocabulary * 4 / 2  # the measurement sees the logits
     assert bound + backbone < 8 * 62 * vocabulary * 4  # all logits at once would not have passed
@@ -148,7 +150,7 @@ class Unusual(tf.LlamaForCausalLM):
 def test_a_model_that_can_not_be_parted_is_scored_by_rows_and_says_so():
     model = Unusual(CONFIGS["llama"]()).eval()
     with pytest.warns(WholeRowsWarning, match="Unusual can't be parted into backbone and head"):
-        scores = score(model, None, sequences(), chunk_tokens=3, batch_size=4)
+        scores = score(model, None, sequences(), chunk_tokens=3, batch_tokens=60)
     assert_scores(scores, model, sequences())
 
 
@@ -210,7 +212,7 @@ def test_the_head_is_restored_when_the_model_fails():
         ({"temperature": 0.0}, "temperature is 0.0; expected a finite number above 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"temperature": float("inf")}, "temperature is inf"),
-        ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        ({"batch_tokens": 0}, "batch_tokens is 0; expected at least 1"),
         ({"chunk_tokens": 0}, "chunk_tokens is 0; expected at least 1"),
         ({"sequences": [([3], [4]), ([], [4])]}, "sequences, row 1: the prompt is empty"),
         ({"sequences": [([3], [4]), ([3], [99])]}, "sequences, row 1: token id 99 is outside the vocabulary of Llama"),
@@ -234,9 +236,25 @@ def test_logits_that_are_not_numbers_are_refused():
         score(model, None, [([3], [4])])
 
 
-def test_too_long_a_sequence_is_refused():
-    with pytest.raises(ValueError, match="70 tokens, prompt and response, are too many for GPT2LMHeadModel"):
-        score(make("gpt2"), None, [([3] * 30, [4] * 40)])
+def test_batches_hold_similar_lengths_and_no_more_tokens_than_asked():
+    given = [([3], [4] * n) for n in (9, 1, 4, 4, 30, 1)]
+    assert batches_by_length(given, 12) == [[1, 5], [2, 3], [0], [4]]
+    assert batches_by_length(given, 1) == [[1], [5], [2], [3], [0], [4]]
+    assert batches_by_length([], 12) == []
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])  # llama's own forward would take them
+def test_too_long_a_sequence_is_refused(name):
+    assert len(score(make(name), None, [([3] * 30, [4] * 34)]).logprobs[0]) == 34
+    with pytest.raises(ValueError, match="sequences, row 1: 70 tokens, prompt and response, are too many for .* has 64"):
+        score(make(name), None, [([3], [4]), ([3] * 30, [4] * 40)])
+
+
+def test_scaled_rotary_positions_make_the_context_longer():
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    for name in ("rope_parameters", "rope_scaling"):  # since transformers 5, and before
+        assert context_length(SimpleNamespace(max_position_embeddings=64, **{name: scaling})) == 256
+    assert context_length(CONFIGS["mamba"]()) is None
 
 
 def test_an_encoder_decoder_is_refused():
