@@ -121,15 +121,23 @@ def make_table(columns: Mapping[str, Any], metadata: Mapping[str, Any]) -> "pa.T
     """
     import pyarrow as pa
 
-    try:
-        header = json.dumps({**metadata, "format_version": FORMAT_VERSION})
-    except (TypeError, ValueError) as error:
-        raise RolloutFileError(f"metadata can't be written as JSON ({error}); use plain values.") from error
     known = [f for f in schema() if f.name in columns]
     arrays = [_array(f, columns[str(f.name)]) for f in known]
     others = {name: pa.array(x) for name, x in columns.items() if name not in schema().names}
     fields = [*known, *(pa.field(name, x.type) for name, x in others.items())]
-    return pa.table([*arrays, *others.values()], schema=pa.schema(fields, metadata={_METADATA: header.encode()}))
+    return pa.table([*arrays, *others.values()], schema=pa.schema(fields, metadata=schema_metadata(metadata)))
+
+
+def schema_metadata(metadata: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """The key-value metadata of a rollout file.
+
+    Raises:
+        RolloutFileError: The metadata is not made of JSON values.
+    """
+    try:
+        return {_METADATA: json.dumps({**metadata, "format_version": FORMAT_VERSION}).encode()}
+    except (TypeError, ValueError) as error:
+        raise RolloutFileError(f"metadata can't be written as JSON ({error}); use plain values.") from error
 
 
 def _array(f: "pa.Field[Any]", column: Any) -> "pa.Array[Any]":
@@ -185,7 +193,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
 
 def from_table(path: str | Path, table: "pa.Table") -> Rollouts:
     """Rollouts from a table of a file's rows, at least one; ``path`` is what errors call it. Raises as the reader."""
-    metadata = _header(path, table)
+    metadata = read_metadata(path, table.schema)
     columns: dict[str, Any] = {}
     for f in schema():
         if table.column_names.count(f.name) == 1:
@@ -262,8 +270,9 @@ def _fits(stored: "pa.DataType", wanted: "pa.DataType") -> bool:
     return is_number or (kind.is_float64(wanted) and kind.is_boolean(stored))
 
 
-def _header(path: str | Path, table: "pa.Table") -> dict[str, Any]:
-    raw = (table.schema.metadata or {}).get(_METADATA)
+def read_metadata(path: str | Path, schema: "pa.Schema") -> dict[str, Any]:
+    """What a file says of its rollouts; ``path`` is what errors call it. Raises as the reader."""
+    raw = (schema.metadata or {}).get(_METADATA)
     if raw is None:
         return {}
     try:
