@@ -1,6 +1,7 @@
-"""What the adapters into training frameworks share: an estimator from a framework's configuration, and what it logs."""
+"""What the adapters into training frameworks share: an estimator from a configuration, its batch, what it logs."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +11,21 @@ from advantage_zoo.arrays.namespace import Array
 from advantage_zoo.batch import OPTIONAL_FIELDS, TOKEN_FIELDS, RolloutBatch
 from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.estimator import Advantages, Estimator
+from advantage_zoo.estimators import GAE
 from advantage_zoo.parameters import Parameterised, Schedule, parameters_of
+from advantage_zoo.registry import registry
 from advantage_zoo.spelling import parameter
 from advantage_zoo.suggestions import nearest
+from advantage_zoo.transforms import Pipeline
 
 WARMUP = "progress_warmup_steps"
 """A setting, not a parameter: a trainer knows its step, an estimator does not. ``ep_grpo``'s authors report about 200
 steps before the process signal is stable (arXiv:2605.04960)."""
 
 
-def from_config(which: str, params: Mapping[str, Any] | None = None, *, where: str) -> Estimator:
+def from_config(
+    which: str, params: Mapping[str, Any] | None = None, *, where: str, defaults: Mapping[str, Any] | None = None
+) -> Estimator:
     """An estimator from its spelling and a block of parameters, as a framework's configuration holds them.
 
         >>> str(from_config("ep_grpo", {"num_buckets": "5", "progress_warmup_steps": 200}, where="algorithm.ep_grpo"))
@@ -30,6 +36,8 @@ def from_config(which: str, params: Mapping[str, Any] | None = None, *, where: s
         params: Parameters by name, each as a value of its type or as text in the spelling; ``progress_warmup_steps``,
             for an estimator with a ``progress_weight``, lets that weight rise from 0 over so many steps.
         where: The block's name in the configuration, which begins every message about it.
+        defaults: Parameters that the framework has settings of its own for, ``None`` where they are not set. They hold
+            for an estimator that has them, called by its plain name, unless ``params`` sets them.
 
     Raises:
         LookupError: A name in the spelling is no estimator's and no transform's.
@@ -38,9 +46,12 @@ def from_config(which: str, params: Mapping[str, Any] | None = None, *, where: s
     """
     built = make(which)
     given = dict(params or {})
+    cls = type(built)
+    if which in registry().entries:
+        ruled = {key: x for key, x in (defaults or {}).items() if x is not None and key in parameters_of(cls)}
+        given = ruled | given
     if not given:
         return built
-    cls = type(built)
     if built.spelled() != cls.name:
         raise TypeError(
             f"{where}: {which} has its parameters inside; write {', '.join(given)} there, as name(key=value)."
@@ -68,8 +79,49 @@ def describe(estimator: Estimator) -> str:
 
 
 def scalars(advantages: Advantages, prefix: str) -> dict[str, Array]:
-    """The scalar diagnostics as ``prefix/name``, still on their device: nothing is waited for until they are read."""
+    """The scalar diagnostics as ``prefix/name``, still on their device: nothing is waited for until they are read.
+
+    What loggers do not take in a name, as ``|`` and spaces in an estimator's spelling, becomes ``_``.
+    """
+    prefix = re.sub(r"[^\w@:./-]+", "_", prefix).rstrip("_")
     return {f"{prefix}/{key}": x for key, x in advantages.diagnostics.items() if len(x.shape) == 0}
+
+
+def lacking(estimator: Estimator, absent: Collection[str], advice: Mapping[str, str]) -> list[str]:
+    """A sentence for each field of ``absent`` that the estimator needs.
+
+    Args:
+        estimator: Whose ``needs`` count.
+        absent: Fields that the framework does not hand over.
+        advice: What to do, or why it is so, by field; the end of a sentence, without its full stop.
+    """
+    return [
+        f"{estimator.name} needs {name}: {advice.get(name, 'there is no column of this name')}."
+        for name in sorted(estimator.needs.intersection(absent))
+    ]
+
+
+def make_batch(fields: Mapping[str, Array | None], **more: Any) -> RolloutBatch:
+    """A batch of fields by their names in ``needs``; those that :class:`RolloutBatch` does not know are its extras."""
+    there = {name: x for name, x in fields.items() if x is not None}
+    known = {name: x for name, x in there.items() if name in OPTIONAL_FIELDS}
+    return RolloutBatch(**more, **known, extras={name: x for name, x in there.items() if name not in known})
+
+
+def critic_targets(batch: RolloutBatch, estimator: Estimator, *, step: int | None = None) -> Array:
+    """(B, T) what a critic learns: its values and the advantages before any whitening or clipping (lambda returns)."""
+    return compute_advantages(batch, _bare(estimator), step=step).values + batch.values
+
+
+def _bare(estimator: Any) -> Estimator:
+    """The estimator without what changes its advantages afterwards; GAE's presets all whiten."""
+    if isinstance(estimator, Pipeline):
+        return replace(estimator, estimator=_bare(estimator.estimator), after=())
+    if isinstance(estimator, GAE):
+        return replace(estimator, whiten=False)
+    if hasattr(estimator, "lam"):
+        return GAE(discount=estimator.discount, lam=estimator.lam)
+    return estimator
 
 
 def needs_groups(estimator: Estimator, *, components: int = 1) -> bool:
@@ -107,12 +159,11 @@ def _trial(estimator: Estimator, rewards: list[float], group_size: int, componen
     fields["token_rewards"] = np.stack([np.zeros_like(outcome), outcome], 1)
     fields["reward_components"] = np.repeat(outcome[:, None], components, 1)
     fields["baseline_rewards"] = np.zeros_like(outcome)
-    batch = RolloutBatch(
+    batch = make_batch(
+        fields,
         rewards=outcome,
         response_mask=np.ones(shape, dtype=bool),
         group_ids=np.arange(len(rewards)) // group_size,
-        extras={name: x for name, x in fields.items() if name not in OPTIONAL_FIELDS},
-        **{name: x for name, x in fields.items() if name in OPTIONAL_FIELDS},
     )
     return compute_advantages(batch, estimator, step=0).values
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -150,6 +150,22 @@ class Binding(MetaPathFinder):
                 f"advantage-zoo {version('advantage-zoo')} does not fit {self.framework} {version(self.framework)}: "
                 f"{'; '.join(self.problems.values())}. Releases that fit: {', '.join(self.tested)}."
             )
+
+    def examine(self, *looks: "Callable[[str], Finding]") -> "list[Finding]":
+        """What `advantage-zoo doctor` says: the installed release, what ``looks`` find of it, and each point."""
+        from advantage_zoo.doctor import Finding
+
+        try:
+            installed = version(self.framework)
+        except PackageNotFoundError:
+            return [Finding(self.framework, True, "not installed")]
+        found = [Finding(self.framework, True, f"{installed} (tested: {', '.join(self.tested)})")]
+        try:
+            importlib.import_module(self.framework)
+        except Exception as error:
+            why = f"failed ({type(error).__name__}: {error}); mend {self.framework} first."
+            return [*found, Finding(f"import {self.framework}", False, why)]
+        return [*found, *(look(installed) for look in looks), *self.findings()]
 
     def findings(self) -> "list[Finding]":
         """What `advantage-zoo doctor` says of each point; this imports the framework's modules."""

@@ -65,10 +65,10 @@ def test_it_starts_with_itself(adapters):
 
 
 def test_a_framework_that_is_not_installed_is_no_fault(monkeypatch):
-    from advantage_zoo_verl import doctor as verl_doctor
+    from advantage_zoo_verl.doctor import examine
 
     def not_there(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(verl_doctor, "version", not_there)
-    assert verl_doctor.examine() == [Finding("verl", True, "not installed")]
+    monkeypatch.setattr("advantage_zoo.binding.version", not_there)
+    assert examine() == [Finding("verl", True, "not installed")]

@@ -1,12 +1,16 @@
 """The check before any model is loaded: every input of the estimator will be there, every setting has an effect."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
+from advantage_zoo.adapting import lacking, needs_groups
+from advantage_zoo.parameters import parameters_of
+from advantage_zoo.registry import registry
 from advantage_zoo_verl.points import BINDING
-from advantage_zoo_verl.settings import block_of, is_ours, resolve
+from advantage_zoo_verl.settings import SETTINGS, block_of, is_ours, resolve
 
 
 def validate_config(original: Callable[..., Any], config: Any, *args: Any, **kwargs: Any) -> Any:
@@ -52,25 +56,23 @@ def check(config: Any) -> None:
 
 
 def _missing(estimator: Any, config: Any) -> Iterator[str]:
-    from advantage_zoo.adapting import needs_groups
-    from advantage_zoo_verl.inputs import SETTINGS, lacking
-
-    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    actor, rollout, algorithm = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.algorithm
     legacy = not config.trainer.get("use_v1", False)
-    bypass = bool((config.algorithm.get("rollout_correction") or {}).get("bypass_mode", False))
+    bypass = (algorithm.get("rollout_correction") or {}).get("bypass_mode", False)
+    components = algorithm.get("gdpo_reward_keys") or []
     there = {
-        "ref_logprobs": config.algorithm.get("use_kl_in_reward", False) or actor.use_kl_loss,
+        "ref_logprobs": algorithm.get("use_kl_in_reward", False) or actor.use_kl_loss,
         "entropies": not bypass,
         "values": config.critic.get("enable"),
         "rollout_logprobs": rollout.get("calculate_log_probs", False),
         "sum_pi_squared": legacy and actor.get("calculate_sum_pi_squared", False),
-        "reward_components": config.algorithm.get("gdpo_reward_keys"),
+        "reward_components": components,
         "baseline_rewards": False,
     }
-    yield from (lacking(estimator, name) for name in sorted(estimator.needs & set(SETTINGS)) if not there[name])
-    if legacy and bypass and (estimator.scheduled() or block_of(config.algorithm, "zoo")):
+    yield from lacking(estimator, [name for name, given in there.items() if not given], SETTINGS)
+    if legacy and bypass and (estimator.scheduled() or block_of(algorithm, "zoo")):
         yield "The legacy trainer does not tell its step in bypass mode; set trainer.use_v1=True."
-    if rollout.n == 1 and needs_groups(estimator, components=len(config.algorithm.get("gdpo_reward_keys") or [0])):
+    if rollout.n == 1 and needs_groups(estimator, components=len(components) or 1):
         yield (
             f"actor_rollout_ref.rollout.n is 1, and {estimator.name} compares the responses to a prompt with each "
             "other; set it to 2 or more (8 is usual)."
@@ -81,25 +83,18 @@ def _lost(name: str, estimator: Any, config: Any) -> Iterator[str]:
     """Settings that the estimator would not hear of."""
     from verl.trainer.config import AlgoConfig
 
-    from advantage_zoo.parameters import parameters_of
-    from advantage_zoo.registry import registry
-
-    algorithm = config.algorithm
+    algorithm, others = config.algorithm, registry().entries.keys() - {name}
     if not algorithm.get("norm_adv_by_std_in_grpo", True) and "dr_grpo" not in estimator.name:
         yield (
             "algorithm.norm_adv_by_std_in_grpo=False is for verl's own grpo alone; set it to True, or use "
             "algorithm.adv_estimator=dr_grpo."
         )
-    for key in block_of(algorithm, "zoo"):
-        if key != "dump_rollouts":
-            yield f"algorithm.zoo.{key} is no setting; there is algorithm.zoo.dump_rollouts."
-    others = set(registry().entries) - {name}
-    for key in sorted(str(key) for key in algorithm if key not in {name, "zoo", "_target_"}):
-        if key in {f.name for f in fields(AlgoConfig)}:
-            continue
+    for key in block_of(algorithm, "zoo").keys() - {"dump_rollouts"}:
+        yield f"algorithm.zoo.{key} is no setting; there is algorithm.zoo.dump_rollouts."
+    for key in sorted(set(algorithm) - {name, "zoo", "_target_"} - {f.name for f in fields(AlgoConfig)}):
         if key in parameters_of(type(estimator)):
             yield f"algorithm.{key} is no setting of verl's; write +algorithm.{name}.{key}={algorithm[key]}."
-        elif key in others and key in name.replace("|", " ").replace("(", " ").split():
+        elif key in others and key in re.split(r"[ |(,]+", name):
             yield f"algorithm.{key} is not read where the estimator is spelled out; write {key}(key=value) in it."
         elif key not in others and difflib.get_close_matches(key, [name], cutoff=0.75):
             yield f"algorithm.{key} is no setting of verl's and no estimator; did you mean algorithm.{name}?"

@@ -1,44 +1,17 @@
 """verl's tensors as a RolloutBatch."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 import advantage_zoo as az
-from advantage_zoo.batch import OPTIONAL_FIELDS
-
-COLUMNS = {
-    "logprobs": "old_log_probs",
-    "ref_logprobs": "ref_log_prob",
-    "rollout_logprobs": "rollout_log_probs",
-    "baseline_rewards": "reward_baselines",
-    "entropies": "entropy",
-}
-"""What verl calls a field; one that is not here has the same name there."""
-
-MADE = frozenset({"token_rewards", "reward_components"})
-"""Fields that are made of several columns, or of one that verl hands over itself."""
-
-SETTINGS = {
-    "ref_logprobs": "actor_rollout_ref.actor.use_kl_loss=True (with actor_rollout_ref.actor.kl_loss_coef=0 the loss "
-    "stays as it is)",
-    "entropies": "algorithm.rollout_correction.bypass_mode=False, for verl computes no entropies in bypass mode",
-    "values": "critic.enable=True",
-    "rollout_logprobs": "actor_rollout_ref.rollout.calculate_log_probs=True",
-    "sum_pi_squared": "trainer.use_v1=False and actor_rollout_ref.actor.calculate_sum_pi_squared=True, for the default "
-    "trainer does not compute it",
-    "reward_components": "+algorithm.gdpo_reward_keys to the names of the rewards in what your reward function returns",
-    "baseline_rewards": "algorithm.adv_estimator=remax, for verl samples greedy baselines for its own estimator only",
-}
-"""What to set where a field is missing."""
-
-
-def lacking(estimator: az.Estimator, name: str) -> str:
-    """The sentence about a field that is needed and not there."""
-    advice = f"set {SETTINGS[name]}" if name in SETTINGS else "verl's batch has no column of this name"
-    return f"{estimator.name} needs {name}: {advice}."
+from advantage_zoo.adapting import lacking, make_batch
+from advantage_zoo.rollouts import Tokens
+from advantage_zoo.rollouts.rollouts import SIGNALS
+from advantage_zoo_verl.settings import COLUMNS, SETTINGS
 
 
 @dataclass(frozen=True)
@@ -66,9 +39,9 @@ class Source:
         """Columns by verl's names; those of the default trainer that its batch lacks are fetched, all at once."""
         if self.data is None:
             return {}
-        held = {**self.data.batch, **self.data.non_tensor_batch}
-        found = {name: held[name] for name in names if name in held}
-        elsewhere = sorted(set(names) - set(found))
+        held, wanted = {**self.data.batch, **self.data.non_tensor_batch}, set(names)
+        found = {name: held[name] for name in wanted & held.keys()}
+        elsewhere = sorted(wanted - found.keys())
         if self.rows is not None and elsewhere:
             import transfer_queue
 
@@ -76,7 +49,7 @@ class Source:
             fetched = transfer_queue.kv_batch_get(
                 keys=self.rows.keys, partition_id=self.rows.partition_id, select_fields=["uid", *elsewhere]
             )
-            found |= {name: fetched[name] for name in elsewhere if name in fetched.keys()}  # noqa: SIM118 - of a TensorDict, `in` asks for values
+            found |= {name: fetched[name] for name in set(elsewhere).intersection(fetched.keys())}
         return found
 
     def reward_components(self) -> torch.Tensor | None:
@@ -126,31 +99,41 @@ def rollout_batch(
     groups: dict[Any, int] = {}
     ids = [groups.setdefault(u, len(groups)) for u in (range(len(mask)) if uid is None else list(uid))]
     wanted = estimator.needs | estimator.uses
-    columns = source.columns([COLUMNS.get(name, name) for name in wanted - MADE])
-    fields = {name: padded(columns[COLUMNS.get(name, name)]) for name in wanted if COLUMNS.get(name, name) in columns}
-    if "token_rewards" in wanted:
-        fields["token_rewards"] = _at_valid_tokens(rewards, mask)
-    if "reward_components" in wanted:
-        components = source.reward_components()
-        fields |= {} if components is None else {"reward_components": components}
-    missing = [lacking(estimator, name) for name in sorted(estimator.needs) if name not in fields]
+    made = {"token_rewards": lambda: _at_valid_tokens(rewards, mask), "reward_components": source.reward_components}
+    fields = {name: make() for name, make in made.items() if name in wanted}
+    columns = {COLUMNS.get(name, name): name for name in wanted - made.keys()}
+    fields |= {columns[column]: padded(x) for column, x in source.columns(columns).items()}
+    there = {name: x.to(mask.device) for name, x in fields.items() if x is not None}
+    missing = lacking(estimator, estimator.needs - there.keys(), SETTINGS)
     if missing:
         raise ValueError(" ".join(missing))
-    return az.RolloutBatch(
+    return make_batch(
+        there,
         rewards=rewards.sum(1),
         response_mask=mask,
         group_ids=torch.tensor(ids, device=mask.device),
         num_groups=len(groups),
-        extras={name: x.to(mask.device) for name, x in fields.items() if name not in OPTIONAL_FIELDS},
-        **{name: x.to(mask.device) for name, x in fields.items() if name in OPTIONAL_FIELDS},
     )
 
 
 def padded(x: Any) -> torch.Tensor:
     """A column as a padded tensor, floating ones widened: the engines' log-probabilities may be bfloat16."""
     x = torch.as_tensor(x)
-    x = torch.nested.to_padded_tensor(x, 0.0) if x.is_nested else x
+    x = pad_sequence(x.unbind(), batch_first=True) if x.is_nested else x
     return x.float() if x.is_floating_point() else x
+
+
+def to_dump(batch: az.RolloutBatch, source: Source) -> tuple[az.RolloutBatch, Tokens, Tokens]:
+    """The batch with the signals that verl has, whatever the estimator needs; prompts; responses."""
+    columns = source.columns(["prompts", "responses", "attention_mask", *(COLUMNS[name] for name in SIGNALS)])
+    found = {name: padded(columns[COLUMNS[name]]) for name in SIGNALS if COLUMNS[name] in columns}
+    ids = columns["prompts"], columns["responses"]
+    if ids[0].is_nested:
+        real = [padded(torch.ones_like(rows)) for rows in ids]
+    else:
+        real = columns["attention_mask"].split([rows.shape[1] for rows in ids], dim=1)
+    prompts, responses = (Tokens(padded(rows), present) for rows, present in zip(ids, real, strict=True))
+    return replace(batch, **{name: x.to(batch.rewards.device) for name, x in found.items()}), prompts, responses
 
 
 def _at_valid_tokens(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """verl's configuration: which estimator it asks for, with which parameters."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import advantage_zoo.binding as binding
@@ -11,6 +10,28 @@ RENAMED = {"zoo_grpo": "grpo", "zoo_gae": "gae"}
 
 THEIRS = {"discount": "gamma", "lam": "lam"}
 """Parameters that verl has settings for, which hold where the estimator's block does not set them."""
+
+
+COLUMNS = {
+    "logprobs": "old_log_probs",
+    "ref_logprobs": "ref_log_prob",
+    "rollout_logprobs": "rollout_log_probs",
+    "baseline_rewards": "reward_baselines",
+    "entropies": "entropy",
+}
+"""What verl calls a field; one that is not here has the same name there."""
+
+SETTINGS = {
+    "ref_logprobs": "set actor_rollout_ref.actor.use_kl_loss=True (with actor_rollout_ref.actor.kl_loss_coef=0 the "
+    "loss stays as it is)",
+    "entropies": "set algorithm.rollout_correction.bypass_mode=False; verl computes none in bypass mode",
+    "values": "set critic.enable=True",
+    "rollout_logprobs": "set actor_rollout_ref.rollout.calculate_log_probs=True",
+    "sum_pi_squared": "set trainer.use_v1=False and actor_rollout_ref.actor.calculate_sum_pi_squared=True",
+    "reward_components": "set +algorithm.gdpo_reward_keys to the names of rewards that your reward function returns",
+    "baseline_rewards": "set algorithm.adv_estimator=remax; verl samples greedy baselines for its own estimator only",
+}
+"""What to do where a field is missing."""
 
 
 def is_ours(name_or_enum: Any) -> bool:
@@ -49,15 +70,10 @@ def resolve(name: str, algorithm: Any) -> Any:
         ValueError: The spelling or a value cannot be read, or is out of range.
     """
     from advantage_zoo.adapting import from_config
-    from advantage_zoo.registry import registry
 
-    which, params = RENAMED.get(name, name), block_of(algorithm, name)
-    entry = registry().entries.get(which)
-    if entry is not None:
-        known = {f.name for f in fields(entry.cls)}
-        ruled = {ours: algorithm.get(theirs) for ours, theirs in THEIRS.items() if ours in known}
-        params = {key: value for key, value in ruled.items() if value is not None} | params
+    theirs = {ours: algorithm.get(key) for ours, key in THEIRS.items()}
     try:
-        return from_config(which, params, where=f"algorithm.{name}" if entry else "algorithm.adv_estimator")
+        block = block_of(algorithm, name)
+        return from_config(RENAMED.get(name, name), block, where=f"algorithm.{name}", defaults=theirs)
     except LookupError as error:
         raise LookupError(f"algorithm.adv_estimator={name}: {error.args[0]}") from error

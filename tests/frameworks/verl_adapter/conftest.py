@@ -5,16 +5,16 @@ import warnings
 import pytest
 
 import advantage_zoo as az
+from advantage_zoo.training import Training
 
 
 @pytest.fixture(autouse=True)
-def fresh():
+def fresh(monkeypatch):
     """What the first batch is warned about (one group is alone, one row is padding) is not what is tested here."""
     pytest.importorskip("verl")
     from advantage_zoo_verl import training
 
-    for state in (training._announced, training._metrics, training._seconds):
-        state.clear()
+    monkeypatch.setattr(training, "TRAINING", Training("verl", timing="timing_s/advantage_zoo"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", az.RolloutWarning)
         yield

@@ -154,7 +154,7 @@ def test_the_first_step_overlooks_the_engines_rounding_and_nothing_else():
     got = ray_trainer.compute_advantage(proto(tensors), "ep_grpo", config=algorithm()).batch["advantages"]
     batch = as_batch(tensors, "logprobs", "ref_logprobs", "entropies")
     assert torch.equal(got, az.compute_advantages(batch, "ep_grpo").values)
-    training._announced.clear()
+    training.TRAINING.seen.clear()
     for column, value, message in (
         ("entropy", -3.0, "entropies.*is -3.0"),
         ("ref_log_prob", torch.nan, "ref_logprobs.*is nan"),
