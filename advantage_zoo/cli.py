@@ -55,6 +55,7 @@ def main() -> None:
     advantage-zoo compare                           all of it, on the rollouts in the package
     advantage-zoo compare mine.parquet -e grpo,ep_grpo --set ep_grpo.num_buckets=5 --report out.html
     advantage-zoo collect --help                    make rollouts from models of your own
+    advantage-zoo score --help                      give rollouts the log-probabilities and entropies that they lack
     advantage-zoo doctor                            whether the training frameworks here will find it
     """  # noqa: D301 - click wants the character backspace, not a backslash
 
@@ -287,7 +288,9 @@ def _chosen(
     rollouts: "Rollouts", source: Path, estimators: tuple[str, ...], settings: tuple[str, ...]
 ) -> "tuple[list[tuple[str, Estimator]], dict[str, str]]":
     """The instances that --estimators and --set ask for; and what was left out, with the reasons."""
-    from advantage_zoo.compare.choosing import by_reason, choose, configure
+    from advantage_zoo.compare.choosing import by_reason, choose, configure, to_score
+    from advantage_zoo.compare.comparison import missing_inputs
+    from advantage_zoo.rollouts.rollouts import SIGNALS
     from advantage_zoo.spelling import split
 
     asked = [name for words in estimators for name in split(words)]
@@ -297,4 +300,7 @@ def _chosen(
     if left_out:
         which = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason(left_out).items())
         click.echo(f"Note: left out: {which}.", err=True)
+        command = to_score(missing_inputs(rollouts, SIGNALS), str(source))
+        if command:
+            click.echo(f"Note: {command} computes what these rollouts do not have.", err=True)
     return or_fail(lambda: configure(names, settings)), left_out

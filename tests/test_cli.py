@@ -45,8 +45,9 @@ UNFED = {"gae", "gdpo", "otb", "remax"}
 
 
 def left_out(result):
-    """The estimators that the one note on standard error names."""
-    (line,) = result.stderr.splitlines()
+    """The estimators that the note on standard error names; a second one tells what computes what is missing."""
+    line, *computes = result.stderr.splitlines()
+    assert all(note.startswith("Note: advantage-zoo score ") for note in computes)
     assert line.startswith("Note: left out: ")
     return set(re.findall(r"\w+", re.sub(r"\([^)]*\)", "", line.partition("out: ")[2])))
 

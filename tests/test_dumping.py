@@ -104,6 +104,8 @@ def test_padding_on_the_left_and_prompts_in_tokens(tmp_path):
     dump.flush()
     found = read_rollouts(tmp_path / "step_000000.parquet")
     assert found.prompts == ["jj", "jjj", "j", "jjjj"]
+    ids_of_prompts = pq.read_table(tmp_path / "step_000000.parquet").column("prompt_ids").to_pylist()
+    assert ids_of_prompts == [[10] * 2, [10] * 3, [10], [10] * 4]
     assert found.token_ids[2] == tokens.ids[2, :4][::-1].tolist()
     assert found.response_mask[2] == [True, True, False, True]
     assert found.entropies is None

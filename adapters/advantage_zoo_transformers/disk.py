@@ -62,9 +62,9 @@ def collect_from_disk(
         raise FileNotFoundError(f"{out.parent}: there is no such folder to write {out.name} into.")
     if out.is_dir():
         raise ValueError(f"{out} is a folder; name a file in it, for instance {out / 'rollouts.parquet'}.")
-    policy = _load(AutoModelForCausalLM, "model", model)
-    reference = None if ref_model is None else _load(AutoModelForCausalLM, "ref_model", ref_model)
-    tokenizer = _load(AutoTokenizer, "model", model)
+    policy = load(AutoModelForCausalLM, "model", model)
+    reference = None if ref_model is None else load(AutoModelForCausalLM, "ref_model", ref_model)
+    tokenizer = load(AutoTokenizer, "model", model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     accepted = _accepted(judge, sorted({key for record in records for key in record} - {"prompt"}))
     rollouts = collect(
@@ -86,13 +86,19 @@ def collect_from_disk(
     return rollouts
 
 
-def _load(auto: Any, field: str, name: str) -> Any:
+def load(auto: Any, field: str, name: str, **options: Any) -> Any:
+    """A model or tokenizer from a folder, or by name; ``field`` is what errors call it.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: Nothing can be loaded from it.
+    """
     what = "tokenizer" if auto is AutoTokenizer else "causal language model"
     looks_like_a_folder = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_a_folder and not Path(name).is_dir():
         raise FileNotFoundError(f"{field} is {name!r}: there is no such folder.")
     try:
-        return auto.from_pretrained(name)
+        return auto.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise ValueError(

@@ -1,5 +1,6 @@
 """Which estimators to run on a file, and with which parameters: what `--estimators` and `--set` mean."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[
     if asked and starved:
         missing = sorted({field for name in starved for field in lacking[name]})
         hint = f"--estimators {','.join(fed)} runs without" if fed else "docs/rollouts.md lists the columns"
+        command = to_score(missing, source)
+        hint += f", and {command} computes what is missing" if command else ""
         raise ChoiceError(f"{source} has no {' and no '.join(missing)}, which {_needed_by(starved)}; {hint}.")
     if not fed:
         raise ChoiceError("There is no estimator to compare; advantage-zoo list shows what there is, and why.")
@@ -44,6 +47,15 @@ def _reason(fields: list[str]) -> str:
     if never:
         return f"needs {listed(never)}, which no rollout file holds"
     return f"needs {listed(fields)}, which these rollouts do not have"
+
+
+def to_score(missing: Iterable[str], source: str) -> str:
+    """The command that computes those of the missing fields that a model can tell; empty if it can tell none."""
+    policy = " --model POLICY" if {"logprobs", "entropies"} & set(missing) else ""
+    reference = " --ref-model REFERENCE" if "ref_logprobs" in missing else ""
+    if not policy + reference:
+        return ""
+    return f"advantage-zoo score {shlex.quote(source)}{policy}{reference} -o scored.parquet"
 
 
 def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:

@@ -141,6 +141,8 @@ class RolloutDump:
             "group": shard.groups[rows],
             "step": np.full(len(rows), metadata["step"]),
         }
+        if isinstance(shard.prompts, Tokens):
+            columns["prompt_ids"] = [shard.prompts.ids[row][shard.prompts.present[row]] for row in rows]
         for name, x in ({"token_ids": ids, "response_mask": mask} | numbers).items():
             columns[name] = pa.ListArray.from_arrays(offsets, pa.array(x))
         save_table(make_table(columns, metadata), path)

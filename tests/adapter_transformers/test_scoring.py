@@ -246,7 +246,7 @@ def test_batches_hold_similar_lengths_and_no_more_tokens_than_asked():
 @pytest.mark.parametrize("name", ["llama", "gpt2"])  # llama's own forward would take them
 def test_too_long_a_sequence_is_refused(name):
     assert len(score(make(name), None, [([3] * 30, [4] * 34)]).logprobs[0]) == 34
-    with pytest.raises(ValueError, match="sequences, row 1: 70 tokens, prompt and response, are too many for .* has 64"):
+    with pytest.raises(ValueError, match=r"sequences, row 1: 70 tokens, prompt and response, are too many .* has 64"):
         score(make(name), None, [([3], [4]), ([3] * 30, [4] * 40)])
 
 
