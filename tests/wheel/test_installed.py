@@ -141,8 +141,15 @@ def test_the_main_job_runs_on_the_shipped_rollouts(tmp_path):
     assert "<html" in report.read_text(encoding="utf-8")
 
 
-def test_collect_without_its_extra_says_so():
-    status, _, err = command("collect", "--model", "m", "--prompts", "p", "--reward", "r:f", "--out", "o")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("collect", "--model", "m", "--prompts", "p", "--reward", "r:f", "--out", "o"),
+        ("score", "f", "--model", "m", "--out", "o"),
+    ],
+)
+def test_what_needs_an_extra_says_so(words):
+    status, _, err = command(*words)
     assert status == 2
     assert "transformers" in err
     assert "Traceback" not in err
