@@ -54,19 +54,19 @@ def estimator(name, step):
     return az.make(name, num_buckets=4, progress_weight=0.1 * min(step, 2)) if name == "ep_grpo" else az.make(name)
 
 
-def rows_by_old_logprobs(loss):
-    """Rows of what reached the loss by the log-probabilities of their valid tokens, which tell them apart."""
-    valid = loss["response_mask"] != 0
-    return {
-        tuple(old[keep].tolist()): values[keep].numpy()
-        for old, values, keep in zip(loss["old_log_prob"], loss["advantages"], valid, strict=True)
-    }
+def rows_in_order(logprobs, advantages, mask):
+    """Each row's log-probabilities and advantages at its valid tokens, sorted: the loss may see rows in another order.
+
+    Log-probabilities tell rows apart, but for equal responses, which the advantages then put into order.
+    """
+    rows = [(logprobs[i][mask[i]].tolist(), advantages[i][mask[i]].tolist()) for i in range(len(mask))]
+    return sorted((tuple(old), tuple(values)) for old, values in rows)
 
 
 @BOTH
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_what_reaches_the_loss_is_what_the_zoo_computes_on_the_dumped_rollouts(run, name, trainer):
-    """The loss may see rows in another order; the preset is held to verl's own grpo as well."""
+    """And the preset is held to verl's own grpo as well."""
     finished = run(name, trainer)
     assert len(finished.losses) == len(finished.dumps) == STEPS
     for step, (loss, path) in enumerate(zip(finished.losses, finished.dumps, strict=True)):
@@ -75,10 +75,14 @@ def test_what_reaches_the_loss_is_what_the_zoo_computes_on_the_dumped_rollouts(r
         batch = rollouts.batch()
         expected = az.compute_advantages(in_float32(batch), estimator(name, step)).values.numpy()
         assert np.abs(expected).max() > 0.1
-        found = rows_by_old_logprobs(loss)
-        assert len(found) == 16
-        for logprobs, keep, values in zip(batch.logprobs, batch.response_mask, expected, strict=True):
-            np.testing.assert_allclose(found[tuple(logprobs[keep].tolist())], values[keep], atol=1e-6)
+        found = rows_in_order(
+            loss["old_log_prob"].numpy(), loss["advantages"].numpy(), loss["response_mask"].numpy() != 0
+        )
+        wanted = rows_in_order(batch.logprobs, expected, batch.response_mask)
+        assert len(found) == len(wanted)
+        for (old, values), (logprobs, advantages) in zip(found, wanted, strict=True):
+            assert old == logprobs
+            np.testing.assert_allclose(values, advantages, atol=1e-6)
         if name == "grpo@verl":
             np.testing.assert_allclose(verls_own_grpo(batch), expected, atol=1e-6)
 
