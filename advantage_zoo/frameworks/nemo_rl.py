@@ -18,6 +18,7 @@ from advantage_zoo.frameworks.parts import (
     group_counts,
     held,
     spread,
+    standardised_tokens,
     tokens,
     weights_of,
 )
@@ -141,11 +142,9 @@ class NeMoReinforcePP(Preset):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """The standardised score of every token."""
-        xp, score = batch.xp, held(batch, batch.rewards)
-        x = batch.to_tokens(normalised(batch, score, False, False) if self.minus_baseline else score)
-        count = xp.clip(xp.sum(float32(batch, batch.counted)), 1)
-        distance = xp.where(batch.counted, x - xp.sum(xp.where(batch.counted, x, 0.0)) / count, 0.0)
-        return tokens(batch, distance / xp.sqrt(xp.clip(xp.sum(distance * distance) / count, 1e-8)))
+        score = held(batch, batch.rewards)
+        score = normalised(batch, score, False, False) if self.minus_baseline else score
+        return tokens(batch, standardised_tokens(batch, batch.to_tokens(score)))
 
 
 @dataclass(frozen=True)
@@ -172,11 +171,11 @@ class NeMoGDPO(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """The standardised sum on every token."""
         xp, components = batch.xp, held(batch, batch.reward_components)  # (B, K)
-        total = xp.zeros_like(components[:, 0])  # (B,)
+        score = xp.zeros_like(components[:, 0])  # (B,)
         for k, weight in enumerate(weights_of(self.name, self.weights, int(components.shape[1]))):
-            total = total + weight * normalised(batch, components[:, k], self.use_leave_one_out_baseline, True)
-        std = batch_std(batch, total)
-        return spread(batch, (total - batch_mean(batch, total)) / xp.where(std > 0, std, 1.0))
+            score = score + weight * normalised(batch, components[:, k], self.use_leave_one_out_baseline, True)
+        std = batch_std(batch, score)
+        return spread(batch, (score - batch_mean(batch, score)) / xp.where(std > 0, std, 1.0))
 
 
 @dataclass(frozen=True)

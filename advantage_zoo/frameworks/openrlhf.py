@@ -9,10 +9,19 @@ outcome on the last valid token is taken for the KL penalty: it enters no group'
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import Array, masked_mean, unit
+from advantage_zoo.arrays import Array, unit
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
-from advantage_zoo.frameworks.parts import LARGEST, float32, group_counts, held, torch_mean, torch_std
+from advantage_zoo.frameworks.parts import (
+    LARGEST,
+    float32,
+    group_counts,
+    held,
+    standardised_tokens,
+    tokens,
+    torch_mean,
+    torch_std,
+)
 from advantage_zoo.frameworks.preset import Preset
 from advantage_zoo.frameworks.torch_order import group_totals
 
@@ -91,16 +100,6 @@ def unless_alone(batch: FlatBatch, x: Array) -> Array:
     return batch.xp.where(batch.to_tokens(group_counts(batch) > 1), x, 0.0)
 
 
-def normalised(batch: FlatBatch, x: Array, no_std_norm: bool) -> Array:
-    """(N,) ``x`` minus its mean over the batch's valid tokens, over ``sqrt(max(var, 1e-8))``."""
-    xp = batch.xp
-    mean = xp.astype(float32(batch, masked_mean(x, batch.counted)), x.dtype)  # as float32 holds it
-    distance = xp.where(batch.counted, x - mean, 0.0)
-    if no_std_norm:
-        return distance
-    return distance / xp.sqrt(xp.clip(masked_mean(distance * distance, batch.counted), 1e-8))
-
-
 # Presets
 
 
@@ -177,7 +176,7 @@ class OpenRLHFReinforcePP(Preset):
     source: ClassVar[str] = f"{FILE}:300-317, 325-338"
     differs: ClassVar[str] = (
         "Population variance, at least 1e-8, and a discount that counts masked tokens too. Equal returns leave the "
-        "rounding of their mean times 1e4, here 0 as in ours."
+        "rounding of their mean times 1e4, where ours is 0; how much depends on how the batch is cut up."
     )
 
     discount: float = param(1.0, ge=0, le=1, doc=DISCOUNT)
@@ -192,7 +191,7 @@ class OpenRLHFReinforcePP(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Returns, normalised."""
         dense = rewarded(batch, held(batch, batch.rewards), self.clip_range)
-        return Advantages(normalised(batch, returns(batch, dense, self.discount), self.no_std_norm))
+        return tokens(batch, standardised_tokens(batch, returns(batch, dense, self.discount), not self.no_std_norm))
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ class OpenRLHFReinforcePPBaseline(Preset):
     source: ClassVar[str] = f"{FILE}:271-272, 325-338"
     differs: ClassVar[str] = (
         "Mean and population variance weigh a response by its length, so that a long answer moves the sign of a short "
-        "one; equal advantages leave the rounding of their mean times 1e4, here 0."
+        "one; equal advantages leave the rounding of their mean times 1e4, where ours is 0."
     )
 
     no_std_norm: bool = param(False, doc=NO_STD)
@@ -230,7 +229,7 @@ class OpenRLHFReinforcePPBaseline(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Clipped distances and the penalties to come, normalised."""
         dense = rewarded(batch, centred(batch), self.clip_range)
-        return Advantages(normalised(batch, returns(batch, dense, 1.0), self.no_std_norm))
+        return tokens(batch, standardised_tokens(batch, returns(batch, dense, 1.0), not self.no_std_norm))
 
 
 @dataclass(frozen=True)
@@ -267,4 +266,4 @@ class OpenRLHFGAE(Preset):
         if decay < 1:
             following = following * decay ** (steps(batch) - 1)
         delta = xp.where(batch.mask, dense + self.discount * following - values, 0.0)
-        return Advantages(normalised(batch, returns(batch, delta, decay), self.no_std_norm))
+        return tokens(batch, standardised_tokens(batch, returns(batch, delta, decay), not self.no_std_norm))

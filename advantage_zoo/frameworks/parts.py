@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from advantage_zoo.arrays import Array, segment_sum, widen
-from advantage_zoo.arrays.namespace import arange
+from advantage_zoo.arrays.namespace import arange, device, library
 from advantage_zoo.estimator import Advantages
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.frameworks.preset import Preset
-from advantage_zoo.frameworks.torch_order import CHAINS, group_totals
+from advantage_zoo.frameworks.torch_order import CHAINS, group_totals, total
 
 LARGEST = 1e15
 """Beyond, where squares and sums in float32 would sooner or later overflow, numbers are clipped."""
@@ -34,11 +34,16 @@ def torch_mean(batch: FlatBatch, x: Array) -> Array:
 
 
 def torch_std(batch: FlatBatch, x: Array) -> Array:
-    """(B,) standard deviation of ``x`` (B,) around that mean, ddof 1; 0 for a group of one."""
+    """(B,) standard deviation of ``x`` (B,) around that mean, ddof 1; 0 for a group of one.
+
+    PyTorch adds the squares in float64 on a CPU; so does this, where there is one.
+    """
     xp = batch.xp
     distance = xp.where(batch.nonempty, x - torch_mean(batch, x), 0.0)
-    squares = xp.take(segment_sum(distance * distance, batch.group_ids, batch.num_groups), batch.group_ids)
-    return xp.sqrt(squares / xp.clip(group_counts(batch) - 1, 1))
+    if library(x) != "jax" and getattr(device(x), "type", "cpu") == "cpu":  # an accelerator may have no float64
+        distance = xp.astype(distance, xp.float64)
+    squares = segment_sum(distance * distance, batch.group_ids, batch.num_groups) / xp.clip(batch.group_sizes - 1, 1)
+    return xp.take(float32(batch, xp.sqrt(squares)), batch.group_ids)
 
 
 def column_mean(batch: FlatBatch, x: Array) -> Array:
@@ -80,7 +85,7 @@ def spread(batch: FlatBatch, x: Array) -> Advantages:
 def batch_mean(batch: FlatBatch, x: Array) -> Array:
     """Scalar mean of ``x`` (B,), float32, over the responses that count."""
     xp = batch.xp
-    return xp.sum(xp.where(batch.nonempty, x, 0.0)) / xp.clip(xp.sum(float32(batch, batch.nonempty)), 1)
+    return total(xp.where(batch.nonempty, x, 0.0)) / xp.clip(xp.sum(float32(batch, batch.nonempty)), 1)
 
 
 def batch_std(batch: FlatBatch, x: Array, ddof: int = 1) -> Array:
@@ -90,6 +95,14 @@ def batch_std(batch: FlatBatch, x: Array, ddof: int = 1) -> Array:
     defined = count > ddof
     squares = batch_mean(batch, distance * distance) * count
     return xp.sqrt(xp.where(defined, squares / xp.where(defined, count - ddof, 1.0), 0.0))
+
+
+def standardised_tokens(batch: FlatBatch, x: Array, divide: bool = True) -> Array:
+    """(N,) ``x`` in float32 minus its mean over the batch's valid tokens, over ``sqrt(max(var, 1e-8))``, ddof 0."""
+    xp, x = batch.xp, float32(batch, x)
+    count = xp.clip(xp.sum(float32(batch, batch.counted)), 1)
+    distance = xp.where(batch.counted, x - total(xp.where(batch.counted, x, 0.0)) / count, 0.0)
+    return distance / xp.sqrt(xp.clip(total(distance * distance) / count, 1e-8)) if divide else distance
 
 
 def weights_of(name: str, weights: tuple[float, ...], count: int) -> tuple[float, ...]:

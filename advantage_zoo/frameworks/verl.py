@@ -22,6 +22,7 @@ from advantage_zoo.frameworks.parts import (
     weights_of,
 )
 from advantage_zoo.frameworks.preset import Preset
+from advantage_zoo.frameworks.torch_order import group_totals, total
 
 VERSION = "verl 0.9.1"
 FILE = "verl/trainer/ppo/core_algos.py"
@@ -51,14 +52,27 @@ def normalised(batch: FlatBatch, x: Array) -> Array:
     return centred(batch, x) / (batch.xp.where(grouped(batch), torch_std(batch, x), 1.0) + EPS)
 
 
+def normalised_one_by_one(batch: FlatBatch, x: Array) -> Array:
+    """(B,) :func:`normalised`, with groups added one response after the other, as ``group_mean_std`` adds them."""
+    xp, size = batch.xp, group_counts(batch)
+
+    def added(y: Array) -> Array:  # a group of nobody, because one segment alone is not added one by one
+        sums = segment_sum(xp.where(batch.nonempty, y, 0.0), batch.group_ids, batch.num_groups + 1)
+        return xp.take(sums, batch.group_ids)
+
+    distance = x - added(x) / xp.clip(size, 1)
+    std = xp.sqrt(added(distance * distance) / xp.clip(size - 1, 1))
+    return xp.where(grouped(batch), distance / (std + EPS), x / (1.0 + EPS))
+
+
 def whitened(batch: FlatBatch, x: Array) -> Array:
     """(N,) ``x`` by mean and unbiased variance over the batch's valid tokens: ``masked_whiten``; 0 for one token."""
     xp = batch.xp
     valid = batch.counted
     count = xp.sum(float32(batch, valid))
-    mean = xp.sum(xp.where(valid, x, 0.0)) / xp.where(count > 0, count, 1.0)
+    mean = total(xp.where(valid, x, 0.0)) / xp.where(count > 0, count, 1.0)
     distance = xp.where(valid, x - mean, 0.0)
-    variance = xp.sum(distance * distance) / xp.where(count > 1, count - 1, 1.0)
+    variance = total(distance * distance) / xp.where(count > 1, count - 1, 1.0)
     return xp.where(count > 1, distance / xp.sqrt(variance + 1e-8), 0.0)
 
 
@@ -72,9 +86,12 @@ class VerlGRPO(Preset):
     uses: ClassVar[frozenset[str]] = REWARDS
     differs: ClassVar[str] = f"{RAW}, so that a prompt with one sample trains plain REINFORCE; {NOISE}."
 
+    vectorized: bool = param(False, doc="As `grpo_vectorized`, which rounds sums of 16 and more otherwise.")
+
     def compute(self, batch: FlatBatch) -> Advantages:
         """The score on every token."""
-        return spread(batch, normalised(batch, scores(batch)))
+        score = normalised_one_by_one if self.vectorized else normalised
+        return spread(batch, score(batch, scores(batch)))
 
 
 @dataclass(frozen=True)
@@ -212,11 +229,7 @@ class VerlOPO(Preset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """Reward minus the baseline."""
         xp, score, length = batch.xp, scores(batch), float32(batch, batch.lengths)
-        total, weight = (
-            segment_sum(xp.where(batch.nonempty, x, 0.0), batch.group_ids, batch.num_groups)
-            for x in (length * score, length)
-        )
-        baseline = xp.take(total / xp.where(weight > 0, weight, 1.0), batch.group_ids)
+        baseline = group_totals(batch, length * score) / xp.clip(group_totals(batch, length), 1)
         return spread(batch, score - xp.where(grouped(batch), baseline, 0.0))
 
 
@@ -289,7 +302,7 @@ class VerlGDPO(BatchPreset):
     def compute(self, batch: FlatBatch) -> Advantages:
         """The sum of the scores, whitened."""
         components = held(batch, batch.reward_components)  # (B, K)
-        total = batch.xp.zeros_like(components[:, 0])
+        score = batch.xp.zeros_like(components[:, 0])
         for k, weight in enumerate(weights_of(self.name, self.weights, int(components.shape[1]))):
-            total = total + weight * normalised(batch, components[:, k])
-        return tokens(batch, whitened(batch, batch.to_tokens(total)))
+            score = score + weight * normalised(batch, components[:, k])
+        return tokens(batch, whitened(batch, batch.to_tokens(score)))

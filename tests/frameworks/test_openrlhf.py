@@ -69,9 +69,12 @@ def test_the_rounding_of_a_dead_group_is_pytorch_s(groups, size):
 
 
 def test_equal_returns_leave_the_rounding_of_their_mean_times_10000():
+    """How it is rounded, the cut into Experiences decides."""
     batch = equal(0.7, 3, 7)
-    assert 0 < largest(call("reinforce", batch)) < 0.7 * 1e4 * 1e-6
-    assert largest(values_of("reinforce_pp@openrlhf", batch)) == 0
+    for size in (3, len(batch["rewards"])):
+        assert 0 < largest(call("reinforce", batch, micro_batch=size)) < 0.7 * 1e4 * 1e-6
+    assert largest(values_of("reinforce_pp@openrlhf", batch)) == largest(call("reinforce", batch, micro_batch=21))
+    assert largest(values_of("reinforce_pp", batch)) == 0
 
 
 def test_a_gamma_below_1_counts_the_masked_tokens_in_between():

@@ -57,10 +57,10 @@ def kl(batch: Batch) -> np.ndarray:
 
 
 def experience(batch: Batch, rows: np.ndarray, index: list[int]) -> Experience:
-    """Some rows of a batch, without the columns that are padding in all of them."""
+    """Some rows of a batch, without the columns that are padding in all of them, or all rows as they are."""
     mask = batch["response_mask"][rows]
-    mask = mask[:, : np.flatnonzero(mask.any(0))[-1] + 1]
-    width = mask.shape[1]
+    width = mask.shape[1] if len(rows) == len(batch["rewards"]) else int(np.flatnonzero(mask.any(0))[-1]) + 1
+    mask = mask[:, :width]
     one_more = torch.ones(len(rows), width + 1)
     return Experience(
         sequences=one_more.long(),
@@ -83,8 +83,8 @@ def samples_a_prompt(batch: Batch) -> int:
     return int(sizes[sizes > 0][0])
 
 
-def call(estimator: str, batch: Batch, **params: Any) -> np.ndarray:
-    """The advantages of a batch whose rows reach the experience maker as they stand, in several Experiences.
+def call(estimator: str, batch: Batch, micro_batch: int = MICRO_BATCH, **params: Any) -> np.ndarray:
+    """The advantages of a batch whose rows reach the experience maker as they stand, in Experiences of ``micro_batch``.
 
     ``index``, a row's place in the order of the prompts, tells it which rows belong together.
     """
@@ -92,7 +92,7 @@ def call(estimator: str, batch: Batch, **params: Any) -> np.ndarray:
     args = arguments(estimator, n, params)
     maker = RemoteExperienceMaker(None, None, None, None, FixedKLController(1.0), Args(args=args), None)
     place = np.argsort(np.argsort(batch["group_ids"], kind="stable"), kind="stable")
-    parts = np.split(np.arange(len(place)), range(MICRO_BATCH, len(place), MICRO_BATCH))
+    parts = np.split(np.arange(len(place)), range(micro_batch, len(place), micro_batch))
     made = [experience(batch, rows, place[rows].tolist()) for rows in parts]
     values = np.zeros(batch["response_mask"].shape)
     with warnings.catch_warnings():  # of the deviation of one number, and of a gamma that it resets to 1
@@ -113,15 +113,19 @@ def one_group(batch: Batch) -> bool:
     return len(set(batch["group_ids"].tolist())) == 1
 
 
-def uneven(batch: Batch) -> bool:
-    """Rewards differ: of advantages that are all equal, normalising leaves the rounding of their mean, times 1e4."""
-    return len(set(batch["rewards"].tolist())) > 1
+def far_apart(batch: Batch) -> bool:
+    """Rewards near 0 and not equal.
+
+    Else normalising would show how the sum over the batch was rounded, which the cut into Experiences decides.
+    """
+    rewards = batch["rewards"]
+    return bool(np.abs(rewards).max() <= 3 and rewards.std() > 0.2)
 
 
-def uneven_groups(batch: Batch) -> bool:
-    """Rewards differ within a group, and groups are of one size."""
-    pairs = set(zip(batch["group_ids"].tolist(), batch["rewards"].tolist(), strict=True))
-    return of_one_size(batch) and len(pairs) > len(set(batch["group_ids"].tolist()))
+def far_apart_in_groups(batch: Batch) -> bool:
+    """And groups are of one size, one at least with rewards that are not equal."""
+    ranges = [np.ptp(batch["rewards"][batch["group_ids"] == group]) for group in np.unique(batch["group_ids"])]
+    return far_apart(batch) and of_one_size(batch) and max(ranges) > 0.2
 
 
 def line_of(text: str) -> str:
@@ -139,6 +143,8 @@ def theirs(estimator: str, text: str, **options: Any) -> Call:
 
 GROUPED = ("rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 KL = ("token_rewards",)
+AT_ONCE = {"micro_batch": 1_000_000}
+"""One Experience: its rows are added as a batch's are, so that even what is left of equal rewards is the same."""
 GROUP_NORM = r"/ \(rewards.std"
 MEAN = r"rewards = rewards - rewards.mean\(-1"
 RETURN = r"experience.returns = self.get_cumulative_returns"
@@ -152,21 +158,24 @@ CALLS = {
     "dr_grpo@openrlhf of one group": theirs("flash_reinforce", r"- rewards.mean\(\)", accepts=one_group),
     "rloo@openrlhf": theirs("rloo", r"baseline = \(", accepts=of_one_size),
     "rloo@openrlhf with KL": theirs("rloo", r"baseline = \(", fields=KL, accepts=of_one_size),
-    "reinforce@openrlhf": theirs("reinforce", RETURN, accepts=uneven),
-    "reinforce_pp@openrlhf": theirs("reinforce", RETURN, accepts=uneven),
-    "reinforce_pp@openrlhf with KL": theirs("reinforce", RETURN, params={"discount": 0.9}, fields=KL, accepts=uneven),
+    "reinforce@openrlhf": theirs("reinforce", RETURN, their=AT_ONCE),
+    "reinforce_pp@openrlhf": theirs("reinforce", RETURN, their=AT_ONCE),
+    "reinforce_pp@openrlhf in parts": theirs("reinforce", RETURN, accepts=far_apart),
+    "reinforce_pp@openrlhf with KL": theirs("reinforce", RETURN, params={"discount": 0.9}, fields=KL, their=AT_ONCE),
     "reinforce_pp@openrlhf undivided": theirs("reinforce", RETURN, params={"no_std_norm": True}),
-    "reinforce_pp_baseline@openrlhf": theirs("reinforce_baseline", MEAN, accepts=uneven_groups),
+    "reinforce_pp_baseline@openrlhf": theirs("reinforce_baseline", MEAN, their=AT_ONCE, accepts=of_one_size),
+    "reinforce_pp_baseline@openrlhf in parts": theirs("reinforce_baseline", MEAN, accepts=far_apart_in_groups),
     "reinforce_pp_baseline@openrlhf with KL": theirs(
         "reinforce_baseline", MEAN, params={"no_std_norm": True}, fields=KL, accepts=of_one_size
     ),
-    "gae@openrlhf": theirs("gae", "def get_advantages_and_returns", fields=("values",), accepts=uneven),
+    "gae@openrlhf": theirs("gae", "def get_advantages_and_returns", fields=("values",), their=AT_ONCE),
+    "gae@openrlhf in parts": theirs("gae", "def get_advantages_and_returns", fields=("values",), accepts=far_apart),
     "gae@openrlhf with KL": theirs(
         "gae",
         "def get_advantages_and_returns",
         params={"discount": 0.9, "lam": 0.8},
         fields=("values", *KL),
-        accepts=uneven,
+        their=AT_ONCE,
     ),
 }
 BATCHES = {

@@ -81,16 +81,6 @@ def several_tokens(batch: Batch) -> bool:
     return bool(batch["response_mask"].sum() > 1)
 
 
-def repeatable(batch: Batch) -> bool:
-    """Not many tokens with equal returns: their noise is PyTorch's order of summation over (B, T), times 1e4."""
-    return several_tokens(batch) and bool(np.ptp(batch["rewards"]) > 0 or batch["response_mask"].size < 16)
-
-
-def small_groups(batch: Batch) -> bool:
-    """Groups of fewer than 16, whose means round alike whether summed one by one or by PyTorch's kernel for rows."""
-    return bool(np.bincount(batch["group_ids"]).max() < 16)
-
-
 def no_holes(batch: Batch) -> bool:
     """Every response starts at the first token and has none masked inside."""
     lengths = batch["response_mask"].sum(1, keepdims=True)
@@ -111,11 +101,11 @@ TOKENS = ("token_rewards",)
 CALLS = {
     "grpo@verl": theirs("grpo"),
     "grpo@verl of token rewards": theirs("grpo", fields=TOKENS),
-    "grpo@verl vectorized": theirs("grpo_vectorized", accepts=small_groups),
+    "grpo@verl vectorized": theirs("grpo_vectorized", ours={"vectorized": True}),
     "dr_grpo@verl": theirs("grpo", their={"norm_adv_by_std_in_grpo": False}),
     "rloo@verl": theirs("rloo"),
     "rloo of rloo_vectorized": theirs("rloo_vectorized", tolerance=FLOAT32),
-    "reinforce_pp@verl": theirs("reinforce_plus_plus", their={"gamma": 1.0}, accepts=repeatable),
+    "reinforce_pp@verl": theirs("reinforce_plus_plus", their={"gamma": 1.0}, accepts=several_tokens),
     "reinforce_pp@verl of token rewards": theirs(
         "reinforce_plus_plus",
         their={"gamma": 0.9},
@@ -124,7 +114,7 @@ CALLS = {
         accepts=several_tokens,
     ),
     "reinforce_pp_baseline@verl": theirs("reinforce_plus_plus_baseline", accepts=several_tokens),
-    "gae@verl": theirs("gae", their={"gamma": 1.0}, params={"lam": 1.0}, fields=("values",), accepts=repeatable),
+    "gae@verl": theirs("gae", their={"gamma": 1.0}, params={"lam": 1.0}, fields=("values",), accepts=several_tokens),
     "gae@verl of token rewards": theirs(
         "gae",
         their={"gamma": 0.9},

@@ -70,12 +70,24 @@ def preset_of(label: str, call: Call) -> str:
 # Comparison
 
 
-def values_of(name: str, batch: Batch, **params: Any) -> np.ndarray:
-    """The preset's advantages of a batch, (B, T)."""
-    known = {k: v for k, v in batch.items() if k in ("rewards", "response_mask", "group_ids", *OPTIONAL_FIELDS)}
-    extras = {k: v for k, v in batch.items() if k not in known}
+def values_of(name: str, batch: Batch, array: Callable[[np.ndarray], Any] = np.asarray, **params: Any) -> np.ndarray:
+    """The preset's advantages of a batch, (B, T), whose arrays ``array`` makes."""
     num_groups = int(batch["group_ids"].max()) + 1
-    return az.compute_advantages(az.RolloutBatch(**known, num_groups=num_groups, extras=extras), name, **params).values
+    arrays = {name: array(x) for name, x in batch.items()}
+    known = {k: v for k, v in arrays.items() if k in ("rewards", "response_mask", "group_ids", *OPTIONAL_FIELDS)}
+    extras = {k: v for k, v in arrays.items() if k not in known}
+    values = az.compute_advantages(
+        az.RolloutBatch(**known, num_groups=num_groups, extras=extras), name, **params
+    ).values
+    return np.asarray(values, dtype=float)
+
+
+def torch_float32(x: np.ndarray) -> Any:
+    """As frameworks hold it."""
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(x))
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def assert_close(got: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
@@ -89,8 +101,10 @@ def compare_on_random_batches(label: str, call: Call, count: int = 200) -> None:
     """The preset gives what the framework's function gives, on ``count`` batches that the function takes."""
     for number, batch in enumerate(random_batches(call.accepts, count)):
         batch = call.prepared(batch)
-        got = values_of(preset_of(label, call), batch, **call.params, **call.ours)
-        assert_close(got, call.theirs(batch), call.tolerance, f"{label}, batch {number}: {batch}")
+        expected = call.theirs(batch)
+        for array in (np.asarray, torch_float32):
+            got = values_of(preset_of(label, call), batch, array, **call.params, **call.ours)
+            assert_close(got, expected, call.tolerance, f"{label}, {array.__name__}, batch {number}: {batch}")
 
 
 # What calls accept
@@ -127,8 +141,10 @@ def random_batches(accepts: Callable[[Batch], bool] = lambda batch: True, count:
 
 def random_batch(rng: np.random.Generator, equal: bool = False) -> Batch:
     """Ragged responses with holes; groups of one and dead groups among others; rows in any order unless ``equal``."""
-    groups, tokens = int(rng.integers(1, 5)), int(rng.integers(1, 7))
-    sizes = np.full(groups, rng.integers(1, 8)) if equal else rng.integers(1, 8, groups)
+    large = rng.integers(4) == 0
+    groups, tokens = int(rng.integers(1, 5)), int(rng.integers(1, 64 if large else 7))
+    largest = 40 if large else 8
+    sizes = np.full(groups, rng.integers(1, largest)) if equal else rng.integers(1, largest, groups)
     ids = np.repeat(np.arange(groups), sizes)
     ids = ids if equal else rng.permutation(ids)
     rewards = np.zeros(len(ids))
@@ -162,13 +178,17 @@ def complete(rewards: Any, mask: Any, ids: Any, rng: np.random.Generator) -> Bat
 
 
 def _rewards(rng: np.random.Generator, size: int) -> np.ndarray:
-    match rng.integers(4):
+    match rng.integers(6):
         case 0:
             return rng.integers(0, 2, size).astype(float)
         case 1:
             return rng.integers(-3000, 3000, size) / 1000
         case 2:
             return np.full(size, rng.choice([0.0, 1.0, 0.5, -3.25]))
+        case 3:
+            return np.full(size, rng.uniform(-12, 12))  # whose mean is off by a rounding
+        case 4:
+            return rng.choice([3.0, 10.0]) + rng.random(size)
         case _:
             return 8 + rng.integers(0, 8, size) / 8
 
