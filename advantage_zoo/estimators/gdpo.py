@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import Array, standardise, widen
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.estimators.reinforce_pp_baseline import over_batch
 from advantage_zoo.flat import FlatBatch
 
@@ -43,10 +43,8 @@ class GDPO(Estimator):
         choices=("sequence", "token"),
         doc="What the batch's mean and deviation count: responses, or tokens.",
     )
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="S_i in a group of one: raise an error (reads the group sizes), 0, or the weighted sum of raw rewards.",
+    singleton: str = singleton_param(
+        "S_i in a group of one: raise an error (reads the group sizes), 0, or the weighted sum of raw rewards."
     )
 
     @property

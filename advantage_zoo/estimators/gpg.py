@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import Array, centre, saturating, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -37,11 +37,7 @@ class GPG(Estimator):
         doc="What alpha counts: responses of groups whose rewards vary (the paper), responses with a reward other than "
         "0 (verl), or nothing, alpha = 1.",
     )
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
-    )
+    singleton: str = singleton_param()
 
     @property
     def batch_statistics(self) -> bool:

@@ -5,11 +5,18 @@ section 4.1.2 (outcome supervision). The paper gives neither ddof nor epsilon; f
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from advantage_zoo.arrays import Array, is_concrete, standardise
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.flat import FlatBatch
+
+
+def singleton_param(
+    doc: str = "A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
+) -> Any:
+    """The parameter ``singleton``, see :func:`apply_singleton`."""
+    return param("zero", choices=("raise", "zero", "raw"), doc=doc)
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,7 @@ class GRPO(Estimator):
 
     eps: float = param(1e-6, ge=0, doc="Added to the group's standard deviation, in units of reward.")
     ddof: int = param(1, ge=0, le=1, doc="1 for the sample's standard deviation, 0 for the population's.")
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
-    )
+    singleton: str = singleton_param()
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i."""

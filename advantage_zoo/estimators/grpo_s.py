@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import segment_max, standardise
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.estimators.gtpo import PAPER, entropy_weights, right_rewards
 from advantage_zoo.flat import FlatBatch
 
@@ -35,11 +35,7 @@ class GRPOS(Estimator):
     entropy_high: float = param(100.0, gt=0, doc="Token entropies above count as this, in nats; 100 is no limit. Open.")
     eps: float = param(1e-6, ge=0, doc="Added to the standard deviation of shaped rewards.")
     ddof: int = param(1, ge=0, le=1, doc="1 for the sample's standard deviation, 0 for the population's. Open.")
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
-    )
+    singleton: str = singleton_param()
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """The z-score of Eq. 9's reward on every token of a response."""

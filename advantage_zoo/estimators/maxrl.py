@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import segment_max, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -33,11 +33,7 @@ class MaxRL(Estimator):
         doc="A mean of at most this share of the group's mean absolute reward counts as 0. Ours; says nothing about "
         "rewards that are never negative, whose share is 1. 0 is the formula alone.",
     )
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
-    )
+    singleton: str = singleton_param()
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i, computed in units of the group's largest absolute reward."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from advantage_zoo.arrays import centre
-from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimator import Advantages, Estimator, Paper
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -22,11 +22,7 @@ class OPO(Estimator):
         {"SHIFT", "SCALE_EQUIVARIANT", "DEAD_GROUP_ZERO", "UNIFORM", "MONOTONE", "SINGLETON"}
     )
 
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
-    )
+    singleton: str = singleton_param()
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i."""

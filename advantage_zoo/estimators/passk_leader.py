@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import saturating, segment_max, segment_sum, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -28,11 +28,7 @@ class PassKLeader(Estimator):
     normalise: bool = param(False, doc="Whether the group's standard deviation divides, as in verl by default.")
     eps: float = param(1e-6, ge=0, doc="Added to the standard deviation, in units of reward.")
     ddof: int = param(1, ge=0, le=1, doc="1 for the sample's standard deviation, 0 for the population's.")
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
-    )
+    singleton: str = singleton_param()
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i, computed in units of the group's range."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import Array, centre
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.estimators.reinforce_pp import whitened
 from advantage_zoo.flat import FlatBatch
 
@@ -40,10 +40,8 @@ class PRIME(Estimator):
     )
     whiten: bool = param(False, doc="Whether the sum is standardised over the batch's valid tokens. The code's.")
     eps: float = param(1e-8, ge=0, doc="Added to the standard deviation where whitened.")
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="A group of one: raise an error (reads the group sizes), 0, or both rewards without a baseline.",
+    singleton: str = singleton_param(
+        "A group of one: raise an error (reads the group sizes), 0, or both rewards without a baseline."
     )
 
     @property

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import Array, centre, standardise
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -37,10 +37,8 @@ class ReinforcePPBaseline(Estimator):
         doc="What the batch's mean and deviation count: responses, or tokens.",
     )
     recentre: bool = param(True, doc="Whether the batch's mean is subtracted, 0 but for tokens or raw singletons.")
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="d_i in a group of one: raise an error (reads the group sizes), 0, or the raw reward.",
+    singleton: str = singleton_param(
+        "d_i in a group of one: raise an error (reads the group sizes), 0, or the raw reward."
     )
 
     @property

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from advantage_zoo.arrays import Array, centre, saturating
-from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction, param
-from advantage_zoo.estimators.grpo import apply_singleton
+from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -35,11 +35,7 @@ class RLOO(Estimator):
     )
     reductions: ClassVar[tuple[Reduction, ...]] = (Reduction({}, "dr_grpo", leave_one_out),)
 
-    singleton: str = param(
-        "zero",
-        choices=("raise", "zero", "raw"),
-        doc="A group of one: raise an error (reads the group sizes), advantage 0, or the raw reward.",
-    )
+    singleton: str = singleton_param()
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """``n / (n - 1) (r_i - mean_g r)``, which is the same, and exactly 0 for equal rewards."""
