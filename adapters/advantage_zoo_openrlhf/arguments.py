@@ -3,19 +3,22 @@
 import argparse
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from advantage_zoo import make, names
 from advantage_zoo.adapting import describe, from_config
-from advantage_zoo.estimator import Estimator
+from advantage_zoo.rollouts import RolloutDump
 from advantage_zoo_openrlhf.checks import check, following
-from advantage_zoo_openrlhf.flags import ESTIMATOR, FLAGS, Flags
+from advantage_zoo_openrlhf.flags import ESTIMATOR, FILTERING, FLAGS, SAMPLES, Flags
+from advantage_zoo_openrlhf.points import Run
 
 PREFIX = "--zoo."
-CONFIG = f"{PREFIX}config"
+CONFIG, DUMP = f"{PREFIX}config", f"{PREFIX}dump_rollouts"
 HELP = (
     f" With advantage-zoo also any spelling of its estimators, for instance ep_grpo or 'grpo | whiten'; their "
-    f"parameters as {PREFIX}NAME.PARAM VALUE or, from a YAML file, {CONFIG} FILE."
+    f"parameters as {PREFIX}NAME.PARAM VALUE or, from a YAML file, {CONFIG} FILE; each step's rollouts are written "
+    f"with {DUMP} FOLDER."
 )
 
 
@@ -38,26 +41,52 @@ def widen(add_argument: Any, parser: Any, *args: Any, **kwargs: Any) -> argparse
 
 
 def resolve_after(parse_known_args: Any, parser: Any, args: Any = None, namespace: Any = None) -> Any:
-    """``ArgumentParser.parse_known_args``: the estimator with its parameters goes into the namespace as ``zoo``."""
+    """``ArgumentParser.parse_known_args``: what is asked of the zoo goes into the namespace as ``zoo``."""
     theirs = getattr(parser, "advantage_zoo", None)
     if theirs is None:
         return parse_known_args(parser, args, namespace)
     try:
-        rest, blocks = take(sys.argv[1:] if args is None else list(args))
+        given, rest = take(sys.argv[1:] if args is None else list(args))
         parsed, unknown = parse_known_args(parser, rest, namespace)
-        flags = Flags(parsed, parser.get_default)
-        chosen = resolve(flags, blocks, theirs)
-    except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        flags = Flags(parser, parsed)
+        run = resolve(flags, given, theirs)
+    except (argparse.ArgumentError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         parser.error(str(error.args[0] if isinstance(error, LookupError) else error))
-    if chosen is not None:
-        parsed.zoo = chosen
-    what = describe(chosen) if chosen else f"{flags[ESTIMATOR]}, OpenRLHF's own"
-    print(f"advantage-zoo: --{flags.name(ESTIMATOR)} is {what}; OpenRLHF {version('openrlhf')}", file=sys.stderr)
+    if run is not None:
+        parsed.zoo = run
+    what = describe(run.estimator) if run else f"{flags[ESTIMATOR]}, OpenRLHF's own"
+    print(f"advantage-zoo: {flags.name(ESTIMATOR)} is {what}; OpenRLHF {version('openrlhf')}", file=sys.stderr)
     return parsed, unknown
 
 
-def resolve(flags: Flags, blocks: dict[str, dict[str, Any]], theirs: tuple[str, ...]) -> Estimator | None:
-    """The estimator that is asked for, checked against the other flags; None for one of OpenRLHF's own, ``theirs``.
+def take(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values of our flags, and over the file's the command line's; and OpenRLHF's words."""
+    ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in dict.fromkeys(word.partition("=")[0] for word in words if word.startswith(PREFIX)):
+        ours.add_argument(flag, dest=flag, action="append")
+    found, rest = ours.parse_known_args(words)
+    for flag, values in vars(found).items():
+        if len(values) > 1:
+            raise ValueError(f"{flag} is given twice, as {' and '.join(values)}.")
+    given = {flag: value for flag, (value,) in vars(found).items()}
+    return (read(given.pop(CONFIG)) if CONFIG in given else {}) | given, rest
+
+
+def read(path: str) -> dict[str, Any]:
+    """A YAML file's blocks of parameters, as flags."""
+    import yaml
+
+    try:
+        blocks = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{CONFIG} {path} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(blocks, dict) or not all(isinstance(block, dict) for block in blocks.values()):
+        raise ValueError(f"{CONFIG} {path}: expected a block of parameters for each estimator, ep_grpo: {{beta: 0.1}}.")
+    return {f"{PREFIX}{name}.{param}": value for name, block in blocks.items() for param, value in block.items()}
+
+
+def resolve(flags: Flags, given: dict[str, Any], theirs: tuple[str, ...]) -> Run | None:
+    """What is asked for, checked against the other flags; None for one of OpenRLHF's own estimators, ``theirs``.
 
     Raises:
         LookupError: A name is no estimator's.
@@ -65,54 +94,19 @@ def resolve(flags: Flags, blocks: dict[str, dict[str, Any]], theirs: tuple[str, 
         ValueError: A parameter is out of its range, or the flags do not go together.
     """
     which = flags[ESTIMATOR]
-    for name in blocks:
-        if name != which:
-            raise ValueError(f"{PREFIX}{name} is given and the estimator is {which}; leave it out.")
-        if name in theirs:
-            raise ValueError(
-                f"{PREFIX}{name}: {name} is OpenRLHF's own and takes no such parameters; '{name}()' is the zoo's."
-            )
     if which in theirs:
+        for flag in given:
+            raise ValueError(f"{flag} has no effect: {which} is OpenRLHF's own; '{which}()' is the zoo's.")
         return None
-    made = following(from_config(which, blocks.get(which), where=PREFIX + which), flags)
-    check(made, flags)
-    return made
-
-
-def take(args: list[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """OpenRLHF's arguments, and parameters by estimator: the file's, and over them the command line's."""
-    rest: list[str] = []
-    given: dict[str, str] = {}
-    words = iter(args)
-    for word in words:
-        if not word.startswith(PREFIX):
-            rest.append(word)
-            continue
-        key, equals, value = word.partition("=")
-        value = value if equals else next(words, "--")
-        if value.startswith("--") and not equals:
-            raise ValueError(f"{key} has no value; expected {PREFIX}NAME.PARAM VALUE.")
-        if key in given:
-            raise ValueError(f"{key} is given twice, as {given[key]} and {value}.")
-        given[key] = value
-    blocks = read(given.pop(CONFIG)) if CONFIG in given else {}
-    for key, value in given.items():
-        name, _, param = key.removeprefix(PREFIX).rpartition(".")
-        if not (name and param):
-            raise ValueError(f"{key}: expected {PREFIX}NAME.PARAM VALUE, for instance {PREFIX}ep_grpo.num_buckets 5.")
-        blocks.setdefault(name, {})[param] = value
-    return rest, blocks
-
-
-def read(path: str) -> dict[str, dict[str, Any]]:
-    """Blocks of parameters, by estimator, from a YAML file."""
-    import yaml
-
-    with open(path, encoding="utf-8") as file:
-        try:
-            found = yaml.safe_load(file) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f"{CONFIG} {path} is not YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(found, dict) or not all(isinstance(block, dict) for block in found.values()):
-        raise ValueError(f"{CONFIG} {path}: expected a block of parameters for each estimator, ep_grpo: {{beta: 0.1}}.")
-    return {str(name): dict(block) for name, block in found.items()}
+    dump, params = given.pop(DUMP, ""), {}
+    for flag, value in given.items():
+        name, _, param = flag.removeprefix(PREFIX).rpartition(".")
+        if name != which:
+            raise ValueError(f"{flag}: the estimator is {which}; leave it out, or give {PREFIX}{which}.PARAM VALUE.")
+        params[param] = value
+    estimator = following(from_config(which, params, where=PREFIX + which), flags)
+    check(estimator, flags)
+    if dump:
+        RolloutDump(dump, None, source="openrlhf")  # refuses a folder that cannot be written
+    filtering = flags.name(FILTERING) if flags[FILTERING] else ""
+    return Run(estimator, flags[SAMPLES], filtering, dump and str(Path(dump).absolute()))

@@ -1,5 +1,6 @@
-"""What cannot work with an estimator, said before anything starts, in a sentence that names the flag."""
+"""What cannot work with an estimator, said before anything starts, in sentences that name the flags."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -7,10 +8,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from advantage_zoo.adapting import needs_groups
+from advantage_zoo.adapting import lacking, needs_groups
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.parameters import parameters_of
-from advantage_zoo_openrlhf.flags import Flags
+from advantage_zoo_openrlhf.flags import FILTERING, KL, KL_IN_LOSS, SAMPLES, Flags
 from advantage_zoo_openrlhf.points import BINDING
 
 SCALES_ENTROPIES = Version("0.11.1")
@@ -22,28 +23,26 @@ FOLLOWS = {
     "no_std_norm": "algo.advantage.no_std_norm",
 }
 """Parameters for which OpenRLHF has flags."""
-NEVER = {
-    "values": "it has a critic for its own gae alone",
-    "reward_components": "a reward is one number there",
-    "sum_pi_squared": "its forward pass does not compute it",
+ABSENT = {
+    "values": "OpenRLHF has a critic for its own gae alone",
+    "reward_components": "a reward is one number in OpenRLHF",
+    "sum_pi_squared": "OpenRLHF's forward pass does not compute it",
 }
-"""Fields that OpenRLHF cannot hand over."""
+"""Fields that OpenRLHF cannot hand over, and why."""
 
 
 def following(estimator: Estimator, flags: Flags) -> Estimator:
     """The estimator with the parameters for which OpenRLHF has flags, as the flags have them."""
     for parameter, flag in FOLLOWS.items():
-        asked = flags.changed(flag)
-        if asked is None:
+        if flag not in flags.changed:
             continue
         if parameter not in parameters_of(type(estimator)):
             raise ValueError(
                 f"{flags.shown(flag)} has no effect: {estimator.name} has no parameter {parameter}; leave it out."
             )
-        own = getattr(estimator, parameter)
-        if own not in (asked, getattr(type(estimator), parameter)):
+        if getattr(estimator, parameter) not in (flags[flag], getattr(type(estimator), parameter)):
             raise ValueError(f"{flags.shown(flag)} and {estimator}: give one of the two.")
-        estimator = replace(estimator, **{parameter: asked})
+        estimator = replace(estimator, **{parameter: flags[flag]})
     return estimator
 
 
@@ -52,46 +51,44 @@ def check(estimator: Estimator, flags: Flags) -> None:
 
     Raises:
         RuntimeError: OpenRLHF has moved what the adapter binds.
-        ValueError: Naming the flag and what to do.
+        ValueError: Naming the flags and what to do.
     """
-    name, wanted = estimator.name, estimator.needs | estimator.uses
-    coefficient, in_loss = flags["algo.kl.init_coef"], flags["algo.kl.use_loss"]
-    use_loss, init_coef = flags.name("algo.kl.use_loss"), flags.name("algo.kl.init_coef")
     for point in BINDING.points:
         import_module(point.module)  # OpenRLHF is about to
     BINDING.refuse_if_unbound()
-    for field in sorted(NEVER.keys() & estimator.needs):
-        raise ValueError(f"{name} needs {field}, which OpenRLHF does not hand over: {NEVER[field]}.")
-    if "ref_logprobs" in estimator.needs and not (in_loss and coefficient > 0):
-        raise ValueError(
-            f"{name} needs the reference's log-probabilities: pass --{use_loss} and --{init_coef} above 0 "
-            f"(it is {coefficient:g}; 1e-12 has the reference without its pull)."
-        )
-    if coefficient > 0 and not in_loss and "token_rewards" not in wanted:
-        raise ValueError(
-            f"{flags.shown('algo.kl.init_coef')} puts a KL penalty into the reward, which {name} would drop: "
-            f"pass --{use_loss}, or --{init_coef} 0."
-        )
-    if flags["rollout.n_samples_per_prompt"] < 2 and needs_groups(estimator):
-        raise ValueError(
-            f"{name} compares the responses to a prompt: pass --{flags.name('rollout.n_samples_per_prompt')} of at "
-            f"least 2 (it is {flags['rollout.n_samples_per_prompt']})."
-        )
-    if "entropies" in wanted and flags["rollout.temperature"] != 1 and Version(version("openrlhf")) < SCALES_ENTROPIES:
-        raise ValueError(
-            f"{flags.shown('rollout.temperature')}: OpenRLHF {version('openrlhf')} takes entropies at temperature 1, "
-            f"which are not those of the policy that sampled for {name}; install a later one, or pass 1."
-        )
-    if flags["algo.dynamic_filtering_enable"]:
-        _check_scores(flags)
+    found = list(_problems(estimator, flags))
+    if found:
+        raise ValueError(" ".join(found))
 
 
-def _check_scores(flags: Flags) -> None:
-    """OpenRLHF filters prompts by ``scores``; where there are none, by the rewards, whatever their range."""
-    for flag in ("train.agent_func_path", "reward.remote_url"):
+def _problems(estimator: Estimator, flags: Flags) -> Iterator[str]:
+    name, wanted, installed = estimator.name, estimator.needs | estimator.uses, version("openrlhf")
+    penalised, in_loss = flags[KL] > 0, flags[KL_IN_LOSS]
+    advice = (
+        f"pass {flags.name(KL_IN_LOSS)} and {flags.name(KL)} above 0 (it is {flags[KL]:g}; 1e-12 has the reference "
+        "without its pull)"
+    )
+    absent = ABSENT if penalised and in_loss else ABSENT | {"ref_logprobs": advice}
+    yield from lacking(estimator, absent, absent)
+    if penalised and not in_loss and not ("token_rewards" in wanted or "ref_logprobs" in estimator.needs):
+        yield (
+            f"{flags.shown(KL)} puts a KL penalty into the reward, which {name} would drop: pass "
+            f"{flags.name(KL_IN_LOSS)}, or {flags.name(KL)} 0."
+        )
+    if flags[SAMPLES] < 2 and needs_groups(estimator):
+        yield (
+            f"{name} compares the responses to a prompt: pass {flags.name(SAMPLES)} of at least 2 (it is "
+            f"{flags[SAMPLES]})."
+        )
+    if "entropies" in wanted and flags["rollout.temperature"] != 1 and Version(installed) < SCALES_ENTROPIES:
+        yield (
+            f"{flags.shown('rollout.temperature')}: OpenRLHF {installed} takes entropies at temperature 1, which are "
+            f"not those of the policy that sampled for {name}; install a later one, or pass 1."
+        )
+    for flag in ("train.agent_func_path", "reward.remote_url") if flags[FILTERING] else ():
         for path in map(Path, (flags[flag] or "").split(",")):
             if path.suffix == ".py" and path.is_file() and "scores" not in path.read_text(encoding="utf-8"):
-                raise ValueError(
-                    f"--{flags.name('algo.dynamic_filtering_enable')} keeps prompts by their `scores`, which "
-                    f"{path} (--{flags.name(flag)}) does not return, and would go by the rewards: return them, too."
+                yield (
+                    f"{flags.name(FILTERING)} keeps prompts by their `scores`, which {path} ({flags.name(flag)}) does "
+                    "not return, and would go by the rewards: return them, too."
                 )

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import click
 
+from advantage_zoo.terminal import or_fail
+
 LINE = (
     'import importlib.util; importlib.util.find_spec("advantage_zoo_openrlhf") '
     'and __import__("advantage_zoo_openrlhf").wait()\n'
 )
 PLAIN = "python -m openrlhf.cli.train_ppo_ray"
-
-
-def pth() -> Path:
-    """Where the line stands, or would stand."""
-    return Path(sysconfig.get_path("purelib"), "advantage_zoo_openrlhf.pth")
+PTH = Path(sysconfig.get_path("purelib"), "advantage_zoo_openrlhf.pth")
 
 
 @click.group()
@@ -30,13 +28,10 @@ def openrlhf() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def enable(yes: bool) -> None:
     """Show the line for site-packages, and write it."""
-    click.echo(f"{pth()} gets this line, which every Python process of the environment runs when it starts:\n\n{LINE}")
+    click.echo(f"{PTH} gets this line, which every Python process of the environment runs when it starts:\n\n{LINE}")
     if not yes:
         click.confirm("Write it?", abort=True)
-    try:
-        pth().write_text(LINE, encoding="utf-8")
-    except OSError as error:
-        raise click.ClickException(f"{pth()} cannot be written: {error.strerror}.") from error
+    or_fail(lambda: PTH.write_text(LINE, encoding="utf-8"))
     click.echo(
         f"Enabled: {PLAIN} takes the zoo's estimators, on this machine; advantage-zoo openrlhf disable undoes it."
     )
@@ -45,16 +40,13 @@ def enable(yes: bool) -> None:
 @openrlhf.command()
 def disable() -> None:
     """Remove the line."""
-    there = pth().exists()
-    try:
-        pth().unlink(missing_ok=True)
-    except OSError as error:
-        raise click.ClickException(f"{pth()} cannot be removed: {error.strerror}.") from error
-    click.echo(f"Removed {pth()}; OpenRLHF is as it was." if there else f"Not enabled; there is no {pth()}.")
+    there = PTH.exists()
+    or_fail(lambda: PTH.unlink(missing_ok=True))
+    click.echo(f"Removed {PTH}; OpenRLHF is as it was." if there else f"Not enabled; there is no {PTH}.")
 
 
 @openrlhf.command()
 def status() -> None:
     """Say whether the line is there."""
-    enabled = pth().exists()
-    click.echo(f"Enabled by {pth()}." if enabled else "Not enabled; python -m advantage_zoo_openrlhf is the other way.")
+    enabled = PTH.exists()
+    click.echo(f"Enabled by {PTH}." if enabled else "Not enabled; python -m advantage_zoo_openrlhf is the other way.")

@@ -4,7 +4,7 @@ import argparse
 import copy
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -13,17 +13,19 @@ import pytest
 import torch
 
 import advantage_zoo as az
+from advantage_zoo.rollouts import read_rollouts
 
 with warnings.catch_warnings():  # of OpenRLHF's own imports
     warnings.simplefilter("ignore")
     import advantage_zoo_openrlhf
     import openrlhf.trainer.ray.ppo_actor as ppo_actor
-    from advantage_zoo_openrlhf.training import Scored, count_and_log
+    from advantage_zoo_openrlhf.training import TRAINING, count_and_log
     from frameworks.openrlhf_run.made import REFERENCE, make_files, parse
     from openrlhf.models import Actor
     from openrlhf.trainer.ppo_utils.experience import Experience
     from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
     from openrlhf.trainer.ppo_utils.kl_controller import FixedKLController
+    from transformers import AutoTokenizer
 
     advantage_zoo_openrlhf.install()
 
@@ -148,13 +150,13 @@ def maker(monkeypatch):
 def with_entropies(maker, rollout):
     """The maker, having got the policy's results, which carry the entropies."""
     scored = [
-        Scored(*(torch.from_numpy(x[rows][:, :width]) for x in (rollout.logprobs, rollout.entropies)))
+        torch.from_numpy(np.stack([x[rows][:, :width] for x in (rollout.logprobs, rollout.entropies)]))
         for rows, width in rollout.parts()
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ray.get", lambda refs: refs)
         logprobs = maker._flatten_results([scored[:2], scored[2:]], 1)
-    assert all(torch.equal(found, one.logprobs) for found, one in zip(logprobs, scored, strict=True))
+    assert all(torch.equal(found, one[0]) for found, one in zip(logprobs, scored, strict=True))
     return maker
 
 
@@ -270,15 +272,45 @@ def test_the_step_is_openrlhf_s(maker, rollout):
         seen.append(samples.gathered(experiences))
         return {"reward": 1.0}, global_step + 1
 
+    TRAINING.metrics()  # what is left of other tests
     trainer = SimpleNamespace(experience_maker=made)
     for number in (0, 2, 9):
         status, following = count_and_log(train_step, trainer, rollout, number)
         assert following == number + 1
         expected = az.compute_advantages(rollout.batch(), f"ep_grpo(progress_weight={min(number / 4, 1) * 0.2})")
         np.testing.assert_allclose(seen[-1], expected.values.numpy(), atol=1e-6)
-        logged = {f"zoo/{key}": pytest.approx(value.item(), abs=1e-6) for key, value in expected.diagnostics.items()}
+        prefix = "advantage/ep_grpo"
+        logged = {f"{prefix}/{key}": pytest.approx(x.item(), abs=1e-6) for key, x in expected.diagnostics.items()}
+        assert 0 < status.pop("timing/advantage_zoo") < 60
         assert status == {"reward": 1.0} | logged
     assert not np.allclose(seen[0], seen[1])
+
+
+def test_rollouts_are_written_as_the_estimator_saw_them(maker, rollout, tmp_path):
+    """Tool output, which is in the holes of a mask, included; prompts and padding left out."""
+    flags = (*REFERENCE, "--zoo.dump_rollouts", str(tmp_path))
+    made = with_entropies(maker(ESTIMATOR, "ep_grpo", *flags), rollout)
+    made.tokenizer, made.zoo_step = AutoTokenizer.from_pretrained("tiny"), 7
+    experiences = rollout.experiences()
+    for (rows, width), experience in zip(rollout.parts(), experiences, strict=True):
+        slots = range(width + 1)
+        experience.prompts = [f"prompt {row // 4}" for row in rows]
+        experience.sequences = torch.tensor([[(3 + 7 * row + k) % 64 for k in slots] for row in rows])
+        experience.attention_mask = torch.tensor([[int(k <= len(MASKS[row])) for k in slots] for row in rows])
+    values = rollout.gathered(made.compute_advantages_and_returns(experiences))
+    TRAINING.metrics()  # waits for the file, as a step's end does
+    found = read_rollouts(tmp_path / "step_000007.parquet")
+    advantages = az.compute_advantages(found.batch(), "ep_grpo").values
+    order = [row for rows in ORDER for row in rows]
+    assert list(found.prompts) == [f"prompt {row // 4}" for row in order]
+    assert len({found.groups[i] for i, row in enumerate(order) if row < 4}) == 1
+    assert len(set(found.groups)) == 2
+    for i, row in enumerate(order):
+        first, end = MASKS[row].index(1), len(MASKS[row])
+        assert list(found.response_mask[i]) == [bool(x) for x in MASKS[row][first:]]
+        assert list(found.token_ids[i]) == [(3 + 7 * row + k + 1) % 64 for k in range(first, end)]
+        assert found.rewards[i] == rollout.rewards[row]
+        np.testing.assert_allclose(advantages[i][: end - first], values[row, first:end], atol=1e-6)
 
 
 def test_a_process_that_was_not_reached_says_so_and_trains_nothing(maker, rollout):
@@ -316,7 +348,7 @@ class Broken(az.Estimator):
 
 def test_an_estimator_s_own_nan_reaches_no_loss(maker, rollout):
     made = maker(ESTIMATOR, "grpo", *NO_KL)
-    made.args.zoo = Broken()
+    made.args.zoo = replace(made.args.zoo, estimator=Broken())
     with pytest.raises(ValueError, match="broken gave row 0, column 1 an advantage that is not finite"):
         made.compute_advantages_and_returns(rollout.experiences())
 
@@ -366,23 +398,23 @@ ACTIONS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 0, 0]])
 @pytest.mark.parametrize("temperature", ["1", "0.6"])
 def test_the_old_log_probabilities_pass_gives_the_entropies(policy, temperature):
     one = policy(ESTIMATOR, "ep_grpo", *REFERENCE, "--rollout.temperature", temperature)
-    scored = one.forward(SEQUENCES, ACTIONS, ATTENTION)
+    scored_logprobs, scored_entropies = one.forward(SEQUENCES, ACTIONS, ATTENTION)
     assert len(one.calls) == 1
     positions = (ATTENTION.cumsum(1) - 1).masked_fill(ATTENTION == 0, 1)
     with torch.no_grad():
         logits = one.actor.model(SEQUENCES, attention_mask=ATTENTION, position_ids=positions).logits.float()
     whole = (logits / float(temperature)).log_softmax(-1)[:, :-1]
     entropies = -(whole.exp() * whole).sum(-1)
-    assert scored.entropies.shape == ACTIONS.shape
-    torch.testing.assert_close(scored.entropies[ACTIONS == 1], entropies[ACTIONS == 1], atol=1e-5, rtol=1e-5)
+    assert scored_entropies.shape == ACTIONS.shape
+    torch.testing.assert_close(scored_entropies[ACTIONS == 1], entropies[ACTIONS == 1], atol=1e-5, rtol=1e-5)
     logprobs = whole.gather(-1, SEQUENCES[:, 1:, None])[..., 0] * ACTIONS
-    torch.testing.assert_close(scored.logprobs, logprobs, atol=1e-5, rtol=1e-5)
-    assert isinstance(one.actor(SEQUENCES, ACTIONS, ATTENTION), torch.Tensor)  # the training step's call is as it was
+    torch.testing.assert_close(scored_logprobs, logprobs, atol=1e-5, rtol=1e-5)
+    assert one.actor(SEQUENCES, ACTIONS, ATTENTION).shape == ACTIONS.shape  # the training step's call is as it was
 
 
 @pytest.mark.parametrize("flags", [(ESTIMATOR, "grpo", *NO_KL), (ESTIMATOR, "group_norm")])
 def test_no_entropies_are_made_for_who_wants_none(policy, flags):
-    assert isinstance(policy(*flags).forward(SEQUENCES, ACTIONS, ATTENTION), torch.Tensor)
+    assert policy(*flags).forward(SEQUENCES, ACTIONS, ATTENTION).shape == ACTIONS.shape
 
 
 def test_argparse_is_python_s_for_other_parsers():

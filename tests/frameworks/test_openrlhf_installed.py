@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from advantage_zoo.cli import main
 
 UNKNOWN = ("--algo.advantage.estimator", "ep_grpo")  # without a reference
-NEEDS = "error: ep_grpo needs the reference's log-probabilities: pass --algo.kl.use_loss"
+NEEDS = "error: ep_grpo needs ref_logprobs: pass --algo.kl.use_loss"
 
 
 def say(*words):
@@ -26,7 +26,7 @@ def say(*words):
 @pytest.fixture
 def switch():
     yield lambda *words: CliRunner().invoke(main, ["openrlhf", *words], catch_exceptions=False).output
-    commands.pth().unlink(missing_ok=True)
+    commands.PTH.unlink(missing_ok=True)
 
 
 def test_the_launcher_takes_it():

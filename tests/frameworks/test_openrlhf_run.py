@@ -9,14 +9,18 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from frameworks.openrlhf_run.made import FLAGS, REFERENCE, LlamaForCausalLM, make_files
 
 import advantage_zoo as az
+from advantage_zoo.cli import main
+from advantage_zoo.rollouts import read_rollouts
 
 with warnings.catch_warnings():  # of its own imports
     warnings.simplefilter("ignore")
@@ -58,8 +62,8 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     flags = (*EP_GRPO, "--train.num_episodes", "2", "--logger.tensorboard_dir", "logs")
-    # One bucket: which side of an edge a token falls on, entropies that are computed twice in bfloat16 do not agree on.
-    settings = ("--zoo.ep_grpo.progress_warmup_steps", str(WARMUP), "--zoo.ep_grpo.num_buckets", "1")
+    settings = ("--zoo.ep_grpo.progress_warmup_steps", str(WARMUP), "--zoo.ep_grpo.num_buckets", "3")
+    settings += ("--zoo.dump_rollouts", "rollouts")
     folder = tmp_path_factory.mktemp("run")
     done = Run(folder, sys.executable, DRIVER, "advantage_zoo_openrlhf", "train_ppo_ray", *FLAGS, *flags, *settings)
     assert done.status == 0, done.output[-5000:]
@@ -84,6 +88,7 @@ def scored(kept, model):
 
 
 def test_openrlhf_trains_on_the_advantages_of_the_same_batch(run):
+    """Of the entropies that the run had: two computations in bfloat16 put tokens near an edge into other buckets."""
     model = LlamaForCausalLM.from_pretrained(run.folder / "tiny", dtype=torch.bfloat16, attn_implementation="eager")
     steps, moved = run.steps(), []
     assert len(steps) == 4
@@ -92,8 +97,9 @@ def test_openrlhf_trains_on_the_advantages_of_the_same_batch(run):
         width = max(one["action_mask"].shape[1] for one in seen)
         again = [scored(one, model) for one in kept]
         mask = padded(seen, "action_mask", width) != 0
-        logprobs = padded(seen, "action_log_probs", width)
+        logprobs, entropies = padded(seen, "action_log_probs", width), padded(kept, "entropies", width)
         torch.testing.assert_close(padded(again, "logprobs", width)[mask], logprobs[mask], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(padded(again, "entropies", width)[mask], entropies[mask], atol=1e-3, rtol=1e-3)
         batch = az.RolloutBatch(
             rewards=torch.cat([one["rewards"] for one in seen]),
             response_mask=mask,
@@ -101,16 +107,61 @@ def test_openrlhf_trains_on_the_advantages_of_the_same_batch(run):
             num_groups=4,
             logprobs=logprobs,
             ref_logprobs=padded(seen, "base_action_log_probs", width),
-            entropies=padded(again, "entropies", width),
+            entropies=entropies,
         )
         assert [one["index"] for one in seen] == [[4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3] for i in range(4)]
-        weight = 0.2 * min(number / WARMUP, 1)
-        expected = az.compute_advantages(batch, "ep_grpo", progress_weight=weight, num_buckets=1).values
         advantages = padded(seen, "advantages", width)
-        torch.testing.assert_close(advantages, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(advantages, ep_grpo(batch, number), atol=1e-5, rtol=1e-5)
         assert advantages.abs().max() > 0.1
+        for wrong in (entropies.roll(1, 1), entropies.roll(1, 0), torch.ones_like(entropies)):
+            assert (ep_grpo(replace(batch, entropies=wrong), number) - advantages).abs().max() > 1e-3
         moved.append(float((batch.logprobs - batch.ref_logprobs).abs().max()))
     assert moved[0] < 1e-3 < 0.5 < moved[1]  # the optimiser steps
+
+
+def ep_grpo(batch, step):
+    """The advantages (B, T) of the run's estimator."""
+    weight = 0.2 * min(step / WARMUP, 1)
+    return az.compute_advantages(batch, "ep_grpo", progress_weight=weight, num_buckets=3).values
+
+
+def test_the_dump_s_advantages_are_those_of_the_loss(run):
+    steps, files = run.steps(), sorted((run.folder / "rollouts").iterdir())
+    assert [file.name for file in files] == [f"step_{number:06}.parquet" for number in range(len(steps))]
+    for number, (kept, file) in enumerate(zip(steps, files, strict=True)):
+        rollouts = read_rollouts(file)
+        batch = rollouts.batch()
+        advantages = ep_grpo(batch, number)
+        rows = [(one["experience"], row) for one in kept for row in range(len(one["experience"]["rewards"]))]
+        assert len(rollouts) == len(rows) == 16
+        for i, (seen, row) in enumerate(rows):
+            there = seen["action_mask"][row] != 0
+            assert rollouts.prompts[i] == seen["prompts"][row]
+            assert list(rollouts.token_ids[i]) == seen["sequences"][row, 1:][there].tolist()
+            found = advantages[i][: int(there.sum())]
+            np.testing.assert_allclose(found, seen["advantages"][row][there].numpy(), atol=1e-5)
+            assert not advantages[i][int(there.sum()) :].any()
+
+
+def test_compare_reads_the_dump(run):
+    words = ["compare", str(run.folder / "rollouts"), "-e", "grpo,ep_grpo", "--json"]
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "ep_grpo" in result.output
+
+
+def test_the_zoo_s_share_of_the_step(run, capsys):
+    """Shares of the time between generation, which OpenRLHF does not measure, and the end of the step."""
+    statuses = [status for _, status in re.findall(r"Global step (\d): (\{.*\})", run.output)]
+    timings = [{k: float(x) for k, x in re.findall(r"'timing/(\w+)': ([\d.e-]+)", status)} for status in statuses]
+    assert len(timings) == 4
+    whole = [found["make_experience"] + found["ppo_train"] for found in timings]
+    with capsys.disabled():
+        for what in ("advantage_zoo", "advantage_zoo_dump"):
+            taken = [found[what] for found in timings]
+            each = ", ".join(f"{part / step:.2%}" for part, step in zip(taken, whole, strict=True))
+            print(f"\n{what}: {sum(taken) / sum(whole):.2%} of the run, of its steps {each}", end="")
+    assert sum(taken) < 0.01 * sum(whole)
 
 
 def test_what_is_shipped_holds_nothing_of_ours(run):
@@ -121,12 +172,12 @@ def test_what_is_shipped_holds_nothing_of_ours(run):
 def test_diagnostics_reach_openrlhf_s_loggers(run):
     logged = re.findall(r"Global step (\d): (\{.*\})", run.output)
     assert [step for step, _ in logged] == ["1", "2", "3", "4"]
-    shares = [float(re.search(r"'zoo/progress_share': ([\d.e-]+)", status)[1]) for _, status in logged]
+    shares = [float(re.search(r"'advantage/ep_grpo/progress_share': ([\d.e-]+)", status)[1]) for _, status in logged]
     assert shares[0] == 0 < shares[1]
     (folder,) = (run.folder / "logs").iterdir()
     events = EventAccumulator(str(folder))
     events.Reload()
-    assert np.allclose([event.value for event in events.Scalars("train/zoo/progress_share")], shares)
+    assert np.allclose([event.value for event in events.Scalars("train/advantage/ep_grpo/progress_share")], shares)
 
 
 def test_the_user_s_hook_runs_in_every_process(run):
@@ -140,7 +191,7 @@ def test_asynchronous_training_submitted_as_a_job(tmp_path):
         tmp_path, sys.executable, str(HERE / "submit.py"), DRIVER, "advantage_zoo_openrlhf", "train_ppo_ray", *flags
     )
     assert done.status == 0, done.output[-5000:]
-    assert re.search(r"Global step 2: .*'zoo/progress_share'", done.output)
+    assert re.search(r"Global step 2: .*'advantage/ep_grpo/progress_share'", done.output)
     assert len(done.steps()) == 2
     for kept in done.steps():
         advantages = torch.cat([one["experience"]["advantages"].flatten() for one in kept])

@@ -47,7 +47,7 @@ def args(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_command_line_takes_it(args, method):
     made = args(method, "--actor.num_gpus_per_node", "4", "--ref.num_gpus_per_node", "4", "--vllm.num_engines", "4")
-    assert made.zoo == az.make(METHODS[method])
+    assert made.zoo.estimator == az.make(METHODS[method])
     assert made.actor.num_gpus_per_node == 4
     assert made.algo.kl.use_loss == (method in ("ep_grpo", "grpo"))
     mode = "seq-mean-token-mean" if method in ("ep_grpo", "grpo") else "token-mean"

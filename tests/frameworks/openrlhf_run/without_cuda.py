@@ -7,7 +7,8 @@ MODULE [arguments]`` with these stand-ins, and no others:
 - weights are not sent to the engine.
 
 Policy, reference and trainer are OpenRLHF's actors, with DeepSpeed on the CPU. What the policy's replay buffer is
-given, and the weights it was made with, are kept in the folder ``WITHOUT_CUDA_OUT``.
+given, the weights it was made with, and the entropies that OpenRLHF's ``Actor`` computed with them are kept in the
+folder ``WITHOUT_CUDA_OUT``.
 """
 
 import os
@@ -95,14 +96,25 @@ def replace_what_needs_cuda():
         from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 
         ActorPPOTrainer._init_vllm_sync_group = lambda *_: None
-        return start(self, *args, **kwargs)
+        started, self.heard = start(self, *args, **kwargs), []
+
+        def hear(actor, _, result):
+            """Entropies of rollouts, in the order in which ``keep`` gets them."""
+            import torch
+
+            if not torch.is_grad_enabled() and isinstance(result, tuple):
+                self.heard.append(result[1].entropy)
+
+        self.actor.register_forward_hook(hear)
+        return started
 
     def keep(self, experience):
         import torch
 
         number = len(os.listdir(OUT))
         weights = {k: v.clone() for k, v in self.actor.model.module.state_dict().items()}
-        torch.save({"experience": vars(experience), "weights": weights}, os.path.join(OUT, f"{number:03}.pt"))
+        kept = {"experience": vars(experience), "weights": weights, "entropies": self.heard.pop(0)}
+        torch.save(kept, os.path.join(OUT, f"{number:03}.pt"))
         return append(self, experience)
 
     policy.init_model_from_pretrained, policy.append = init_model_from_pretrained, keep
