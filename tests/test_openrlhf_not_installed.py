@@ -13,7 +13,7 @@ from advantage_zoo.cli import main
 @pytest.fixture
 def pth(tmp_path, monkeypatch):
     file = tmp_path / "advantage_zoo_openrlhf.pth"
-    monkeypatch.setattr(commands, "pth", lambda: file)
+    monkeypatch.setattr(commands, "PTH", file)
     return file
 
 
@@ -42,8 +42,10 @@ def test_enable_disable_status(pth):
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(pth, monkeypatch):
-    monkeypatch.setattr(commands, "pth", lambda: pth.parent / "gone" / pth.name)
-    assert "cannot be written: No such file or directory." in run("enable", "--yes").output
+    monkeypatch.setattr(commands, "PTH", pth.parent / "gone" / pth.name)
+    refused = run("enable", "--yes")
+    assert refused.exit_code == 2
+    assert f"No such file or directory: '{pth.parent / 'gone' / pth.name}'" in refused.output
 
 
 def python(*words):

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import subprocess
 import sys
+import warnings
 
 import pytest
 from advantage_zoo_openrlhf import commands, doctor
@@ -12,6 +13,11 @@ from advantage_zoo_openrlhf.points import BINDING
 from click.testing import CliRunner
 
 from advantage_zoo.cli import main
+
+with warnings.catch_warnings():  # of OpenRLHF's own imports
+    warnings.simplefilter("ignore")
+    import openrlhf.cli.train_ppo_ray
+    import openrlhf.trainer.ppo_trainer_async  # noqa: F401
 
 UNKNOWN = ("--algo.advantage.estimator", "ep_grpo")  # without a reference
 NEEDS = "error: ep_grpo needs ref_logprobs: pass --algo.kl.use_loss"
@@ -52,6 +58,6 @@ def test_no_file_of_openrlhf_is_changed():
 def test_the_doctor_finds_every_point():
     findings = doctor.examine()
     assert [finding.what for finding in findings[:2]] == ["openrlhf", "plain command"]
-    assert all(finding.ok for finding in findings)
+    assert [finding for finding in findings if not finding.ok] == []
     assert findings[0].detail.startswith("0.11.2 (tested: 0.11.2")
     assert [finding.what for finding in findings[2:]] == [str(point) for point in BINDING.points]
