@@ -1,6 +1,6 @@
 """EP-GRPO broken on purpose: for each of its own laws one that the law's test must catch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from advantage_zoo.estimators import EPGRPO
 
@@ -44,3 +44,18 @@ class CollapsedAnchor(EPGRPO):
 class BlindAnchor(EPGRPO):
     def anchor(self, batch, advantages, zero_variance):
         return batch.xp.ones_like(advantages)
+
+
+@dataclass(frozen=True)
+class ProgressEverywhere(EPGRPO):
+    def terms(self, batch):
+        return (
+            super().terms(batch) if self.progress_groups == "all" else replace(self, progress_groups="all").terms(batch)
+        )
+
+
+@dataclass(frozen=True)
+class OnlyEntropy(EPGRPO):
+    def terms(self, batch):
+        entropy = self.progress_coordinate == "entropy"
+        return super().terms(batch) if entropy else replace(self, progress_coordinate="entropy").terms(batch)

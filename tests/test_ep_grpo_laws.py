@@ -4,7 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from broken import BlindAnchor, CollapsedAnchor, FallingGate, GateOfOne, NegativeGate, NeverStill
+from broken import (
+    BlindAnchor,
+    CollapsedAnchor,
+    FallingGate,
+    GateOfOne,
+    NegativeGate,
+    NeverStill,
+    OnlyEntropy,
+    ProgressEverywhere,
+)
 from conftest import library
 from hypothesis import HealthCheck, given, settings
 
@@ -107,7 +116,28 @@ def gate_rises_with_entropy(xp, cls, batch):
             assert (np.diff(gate[mine][order]) >= -1e-12).all(), f"the gate falls with H within {scope}"
 
 
+def zero_variance_only(xp, cls, batch):
+    got = values(xp, batch, cls(progress_groups="zero_variance"))
+    everywhere, nowhere = values(xp, batch, cls()), values(xp, batch, cls(progress_weight=0.0))
+    for group in set(batch.group_ids.tolist()):
+        mine = batch.group_ids == group
+        rewards = batch.rewards[mine & batch.response_mask.any(axis=1)]
+        equal = len(set(rewards.tolist())) < 2
+        assert np.array_equal(got[mine], (everywhere if equal else nowhere)[mine]), "progress_groups: another group's"
+
+
+def position_needs_no_entropy(xp, cls, batch):
+    """Without a gate, entropies decide on nothing but the progress."""
+    free = cls(gate_temperature=0.0, progress_coordinate="position", num_buckets=3)
+    got = values(xp, batch, free)
+    length = np.arange(1, batch.response_mask.shape[1] + 1)
+    for entropies in (np.ones(batch.response_mask.shape), np.broadcast_to(length, batch.response_mask.shape) ** 2.0):
+        assert np.array_equal(got, values(xp, replace(batch, entropies=entropies), free)), "position: entropies matter"
+
+
 LAWS = {
+    zero_variance_only: ProgressEverywhere,
+    position_needs_no_entropy: OnlyEntropy,
     no_divergence_no_progress: NeverStill,
     no_weight_is_gated_grpo: NegativeGate,
     no_temperature_halves_grpo: GateOfOne,

@@ -30,6 +30,7 @@ def variants():
     yield "ep_grpo", az.estimators.EPGRPO(gate_scope="sequence", bucket_norm="scale", progress_anchor="advantage")
     yield "ep_grpo", az.estimators.EPGRPO(gate_mean_one=True, gate_progress=False, progress_floor=0.0)
     yield "ep_grpo", az.estimators.EPGRPO(progress_anchor="none", num_buckets=1, eps=0.0)
+    yield "ep_grpo", az.estimators.EPGRPO(progress_coordinate="position", progress_groups="zero_variance")
 
 
 @pytest.mark.parametrize("law", [law.id for law in INVARIANTS.values() if law.always])

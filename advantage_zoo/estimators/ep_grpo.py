@@ -84,6 +84,12 @@ class EPGRPO(Estimator):
     progress_anchor: str = param(
         "sign", choices=("sign", "advantage", "none"), doc="d_i: sign of A_i (Table I), A_i itself, or 1."
     )
+    progress_coordinate: str = param(
+        "entropy", choices=("entropy", "position"), doc="What buckets are of: cumulative entropy (Eq. 22), or position."
+    )
+    progress_groups: str = param(
+        "all", choices=("all", "zero_variance"), doc="Groups that have a progress term. The paper: all."
+    )
     progress_floor: float = param(
         1.0, ge=0, doc="Floor under a bucket's deviation, in nats of log-ratio. Ours; 0 is the paper's literal z-score."
     )
@@ -111,7 +117,8 @@ class EPGRPO(Estimator):
 
         signal = self.beta * (batch.logprobs - batch.ref_logprobs)  # (N,) Eq. 20
         oriented = batch.to_tokens(self.anchor(batch, polar, zero_variance)) * signal  # (N,) Eq. 21
-        buckets = batch.token_groups * self.num_buckets + bucket_indices(progress(batch), self.num_buckets)  # (N,)
+        tau = progress(batch, self.progress_coordinate)  # (N,)
+        buckets = batch.token_groups * self.num_buckets + bucket_indices(tau, self.num_buckets)  # (N,)
         z = standardise(  # (N,) Eq. 24-25
             oriented,
             buckets,
@@ -121,6 +128,8 @@ class EPGRPO(Estimator):
             floor=self.beta * self.progress_floor,
             subtract_mean=self.bucket_norm == "zscore",
         )
+        if self.progress_groups == "zero_variance":
+            z = xp.where(batch.to_tokens(zero_variance), z, 0.0)
         weight = self.progress_weight * gate if self.gate_progress else self.progress_weight
         return Terms(polar, zero_variance, gate, buckets, outcome, weight * z)
 
@@ -174,13 +183,16 @@ class EPGRPO(Estimator):
         }
 
 
-def progress(batch: FlatBatch) -> Array:
+def progress(batch: FlatBatch, coordinate: str = "entropy") -> Array:
     """``tau_it`` (N,), cumulative entropy as a share of the response's, 1 at its last valid token (Eq. 22-23).
 
-    A response whose total entropy is 0 takes the token's position among its valid tokens instead.
+    A response whose total entropy is 0 takes the token's position among its valid tokens instead, as every response
+    does where ``coordinate`` is "position".
     """
     xp = batch.xp
     entropies = xp.clip(batch.entropies, 0)  # an entropy below 0 is a rounding error, and no way back
+    if coordinate == "position":
+        entropies = xp.zeros_like(entropies)
     total = batch.to_tokens(batch.row_sum(entropies))  # (N,)
     step = xp.where(total > 0, entropies, xp.astype(batch.mask, entropies.dtype))
     so_far = batch.row_cumsum(step)  # (N,)

@@ -23,6 +23,8 @@ PARAMS = st.fixed_dictionaries(
         "gate_progress": st.just(False),
         "gate_mean_one": st.just(True),
         "progress_anchor": st.sampled_from(["advantage", "none"]),
+        "progress_coordinate": st.just("position"),
+        "progress_groups": st.just("zero_variance"),
         "progress_floor": st.sampled_from([0.0, 0.1]),
     },
 )
@@ -30,13 +32,14 @@ PARAMS = st.fixed_dictionaries(
 
 def clear(batch, params):
     """Whether every token stands on a bucket's edge or clear of it, and every reward on its group's mean or clear."""
-    return not near_an_edge(batch, params.get("num_buckets", 10)) and not near_the_mean(batch)
+    coordinate = params.get("progress_coordinate", "entropy")
+    return not near_an_edge(batch, params.get("num_buckets", 10), coordinate) and not near_the_mean(batch)
 
 
-def near_an_edge(batch, num_buckets):
+def near_an_edge(batch, num_buckets, coordinate="entropy"):
     places = [
         tau * num_buckets
-        for row in progress(batch.entropies.tolist(), batch.response_mask.tolist())
+        for row in progress(batch.entropies.tolist(), batch.response_mask.tolist(), coordinate)
         for tau in row
         if tau
     ]
@@ -61,12 +64,12 @@ def sigmoid(x):
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def progress(entropies, mask):
+def progress(entropies, mask, coordinate="entropy"):
     """tau of each slot, a Fraction (None where masked): Eq. 22-23."""
     taus = []
     for row, valid in zip(entropies, mask, strict=True):
         steps = [Fraction(h) if v else Fraction(0) for h, v in zip(row, valid, strict=True)]
-        if sum(steps) == 0:
+        if sum(steps) == 0 or coordinate == "position":
             steps = [Fraction(bool(v)) for v in valid]
         total = sum(steps)
         taus.append([sum(steps[: t + 1]) / total if v else None for t, v in enumerate(valid)])
@@ -114,11 +117,13 @@ def ep_grpo(
     gate_progress=True,
     gate_mean_one=False,
     progress_anchor="sign",
+    progress_coordinate="entropy",
+    progress_groups="all",
     progress_floor=1.0,
 ):
     grpo = sequence_advantages(rewards, mask, group_ids, eps, 1)
     gate = gates(entropies, mask, group_ids, gate_temperature, gate_scope, eps, gate_mean_one)
-    taus = progress(entropies, mask)
+    taus = progress(entropies, mask, progress_coordinate)
 
     dead = {g for g in set(group_ids) if len({rewards[i] for i in members(mask, group_ids, g)}) < 2}
     buckets = {}
@@ -141,7 +146,8 @@ def ep_grpo(
         middle = mean(numbers) if bucket_norm == "zscore" else 0
         for token, oriented in tokens.items():
             z = float(Fraction(oriented) - middle) / spread if spread else 0.0
-            process[token] = progress_weight * (gate[token] if gate_progress else 1.0) * z
+            silent = progress_groups == "zero_variance" and group_ids[token[0]] not in dead
+            process[token] = 0.0 if silent else progress_weight * (gate[token] if gate_progress else 1.0) * z
     values = [
         [outcome.get((i, t), 0.0) + process.get((i, t), 0.0) for t in range(len(row))] for i, row in enumerate(mask)
     ]

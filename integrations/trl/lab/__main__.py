@@ -1,5 +1,6 @@
 """`python -m lab`: train from the same start with each estimator, measure, draw. What is there is not made again."""
 
+import ctypes
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ import click
 import pandas as pd
 import torch
 import transformers
+import trl.trainer.utils
 
 from advantage_zoo import make
 from advantage_zoo.progress import bar
@@ -22,7 +24,7 @@ from advantage_zoo.rollouts import read_rollouts
 from lab import failures, report
 from lab.base import base_model
 from lab.tasks import TASKS, Sums, Task
-from lab.training import Budget, train
+from lab.training import Budget, beginning, train
 
 STARTS = {"easy": 0.45, "hard": 0.15}
 """Accuracy of the base model when it is sampled."""
@@ -53,6 +55,7 @@ QUICK = Budget(steps=8, prompts=12, eval_every=4, eval_prompts=64, eval_samples=
 @click.option("--estimator", "estimators", multiple=True, help="A spelling; again for more.")
 @click.option("--forms", is_flag=True, help="The forms and ablations of ep_grpo as well.")
 @click.option("--seeds", default=5, show_default=True, help="Runs of each.")
+@click.option("--first-seed", default=0, show_default=True, help="Seeds count up from here.")
 @click.option("--steps", type=int, help="Optimiser steps a run.")
 def main(
     out: Path,
@@ -62,12 +65,14 @@ def main(
     estimators: Sequence[str],
     forms: bool,
     seeds: int,
+    first_seed: int,
     steps: int | None,
 ) -> None:
     """Train small models with many estimators from the same start, and say how they differ.
 
     Stopped and called again it goes on where it was: a run that is there is not made again.
     """
+    _thrifty()
     _quiet()
     chosen: dict[str, Task] = {"sums": Sums(terms=5)} if quick else {name: TASKS[name] for name in tasks or TASKS}
     budget = QUICK if quick else Budget()
@@ -83,15 +88,20 @@ def main(
         )
         for task, start in cells
     }
-    runs = [
-        (task, start, name, seed) for seed, (task, start), name in product(range(2 if quick else seeds), cells, names)
-    ]  # a seed of everything before the next, so that what is there at any time can be compared
+    chosen_seeds = range(2) if quick else range(first_seed, first_seed + seeds)
+    runs = [(task, start, name, seed) for seed, (task, start), name in product(chosen_seeds, cells, names)]
+    # a seed of everything before the next, so that what is there at any time can be compared
     left = [run for run in runs if not _file(out, *run).exists()]
+    firsts = {
+        (task.name, start): beginning(task, bases[task.name, start], budget)
+        for task, start in dict.fromkeys(run[:2] for run in left)
+    }
     with bar(f"training, {len(left)} runs", len(left) * budget.steps) as advance:
         for task, start, name, seed in left:
-            file = _file(out, task, start, name, seed)
-            train(task, bases[task.name, start], name, seed, budget, file, advance)
-    _conclude(out, cells, bases, names, budget)
+            cell, file = (task.name, start), _file(out, task, start, name, seed)
+            compared = name == names[0] and seed == chosen_seeds[0]
+            train(task, bases[cell], firsts[cell], name, seed, budget, file, rollouts=compared, advance=advance)
+    _conclude(out, cells, bases, names, chosen_seeds[0], budget)
     click.echo(f"{out / 'index.md'}: figures and tables of {len(runs)} runs, {len(left)} of them new.")
 
 
@@ -113,7 +123,12 @@ def _same_settings(out: Path, settings: dict[str, object]) -> None:
 
 
 def _conclude(
-    out: Path, cells: list[tuple[Task, str]], bases: dict[tuple[str, str], Path], names: list[str], budget: Budget
+    out: Path,
+    cells: list[tuple[Task, str]],
+    bases: dict[tuple[str, str], Path],
+    names: list[str],
+    seed: int,
+    budget: Budget,
 ) -> None:
     """Figures, tables and the page, of all runs that are there."""
     points = report.read(out / "runs")
@@ -122,7 +137,7 @@ def _conclude(
     tables = {
         "Results": report.results(points),
         "Failure 1: a changed token where the entropy is high, and where it is low": _granularity(cells, bases, budget),
-        "Failures 2 and 3: polarity of steps, groups without signal": _polarity(out, cells, names),
+        "Failures 2 and 3: polarity of steps, groups without signal": _polarity(out, cells, names, seed),
     }
     tables["Results"].to_csv(out / "results.csv", index=False)
     points.to_parquet(out / "points.parquet")
@@ -146,11 +161,11 @@ def _granularity(cells: list[tuple[Task, str]], bases: dict[tuple[str, str], Pat
     return pd.DataFrame(rows)
 
 
-def _polarity(out: Path, cells: list[tuple[Task, str]], names: list[str]) -> pd.DataFrame:
+def _polarity(out: Path, cells: list[tuple[Task, str]], names: list[str], seed: int) -> pd.DataFrame:
     """Each estimator on the same rollouts: those of the policy at the end of the first one's run."""
     rows: list[dict[str, object]] = []
     for task, start in cells:
-        rollouts = read_rollouts(_file(out, task, start, names[0], 0).with_suffix(".parquet"))
+        rollouts = read_rollouts(_file(out, task, start, names[0], seed).with_suffix(".parquet"))
         for name, found in failures.polarity(rollouts, names).items():
             shares = {
                 "right steps of failed answers punished": found.punished,
@@ -162,9 +177,19 @@ def _polarity(out: Path, cells: list[tuple[Task, str]], names: list[str]) -> pd.
     return pd.DataFrame(rows)
 
 
-def _quiet() -> None:
-    """One thread, for models too small to share among cores; no bars and no advice but our own."""
+def _thrifty() -> None:
+    """What makes a step of a model this small cheaper, and leaves the numbers as they are."""
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = 64  # columns of a buffer for logits; TRL's are 32,768
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc's: keep freed memory, so that a tensor's pages are not fetched anew each time
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
+
+
+def _quiet() -> None:
+    """No bars and no advice but our own."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*is deprecated and will be removed in v6", category=FutureWarning)
