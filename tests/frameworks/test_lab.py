@@ -190,6 +190,23 @@ def test_what_a_kind_of_token_costs():
     assert failures.Granularity(before=0.5, high=0.1, low=0.5).ratio is None
 
 
+def test_what_the_log_ratio_knows():
+    rollouts = Rollouts(
+        prompts=["a", "a"],
+        texts=["xyz", "xyz"],
+        tokens=[[*"xyz"], [*"xyz"]],
+        token_ids=[[2, 3, 4], [2, 3, 4]],
+        groups=[0, 0],
+        rewards=[0.0, 0.0],
+        logprobs=[[-0.1, -0.1, -2.0], [-1.0, -9.0, -0.5]],
+        ref_logprobs=[[-0.5, -0.2, -1.0], [-1.2, -1.0, -0.9]],
+        step_index=[[0, 0, 1], [0, -1, 1]],
+        step_correct=[[True, False], [True, False]],
+    )  # right steps: 0.5 and 0.2; wrong ones: -1.0 and 0.4
+    assert failures.knowledge(rollouts, right=False) == pytest.approx(3 / 4)
+    assert failures.knowledge(rollouts, right=True) is None
+
+
 def test_polarity_counts_what_compare_counts():
     """The figures that the README has of the rollouts in the package."""
     found = failures.polarity(read_rollouts(shipped_rollouts()), ["grpo", "ep_grpo"])

@@ -138,6 +138,7 @@ def _conclude(
         "Results": report.results(points),
         "Failure 1: a changed token where the entropy is high, and where it is low": _granularity(cells, bases, budget),
         "Failures 2 and 3: polarity of steps, groups without signal": _polarity(out, cells, names, seed),
+        "Whether the log-ratio is higher at right steps than at wrong ones": _knowledge(out, cells, names[0], seed),
     }
     tables["Results"].to_csv(out / "results.csv", index=False)
     points.to_parquet(out / "points.parquet")
@@ -174,6 +175,16 @@ def _polarity(out: Path, cells: list[tuple[Task, str]], names: list[str], seed: 
             }
             counts = {what: f"{share.count} of {share.total}" for what, share in shares.items()}
             rows.append({"task": task.name, "start": start, "estimator": name, **counts})
+    return pd.DataFrame(rows)
+
+
+def _knowledge(out: Path, cells: list[tuple[Task, str]], name: str, seed: int) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    for task, start in cells:
+        rollouts = read_rollouts(_file(out, task, start, name, seed).with_suffix(".parquet"))
+        chances = {"failed answers": False, "right answers": True}
+        found = {where: failures.knowledge(rollouts, right=right) for where, right in chances.items()}
+        rows.append({"task": task.name, "start": start, "policy": name, **found})
     return pd.DataFrame(rows)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.stats import mannwhitneyu
 
 from advantage_zoo.compare import compare
 from advantage_zoo.compare.metrics import Share
@@ -123,3 +124,27 @@ def polarity(rollouts: Rollouts, estimators: Sequence[str]) -> dict[str, Polarit
         )
         for result in results
     }
+
+
+def knowledge(rollouts: Rollouts, *, right: bool) -> float | None:
+    """How well the log-ratio tells right steps from wrong ones, in right answers or in failed ones.
+
+    The chance that a right step's log-ratio of policy and reference, summed over its tokens, is above that of a wrong
+    step: 1/2 if it knows nothing, 1 if it knows all. ``None`` if there are no steps of one kind. What an anchor of -1
+    makes of it is 1 minus that.
+    """
+    ratios: dict[bool, list[float]] = {True: [], False: []}
+    columns = (rollouts.step_index, rollouts.step_correct, rollouts.logprobs, rollouts.ref_logprobs)
+    for reward, *row in zip(rollouts.rewards, *(column or () for column in columns), strict=True):
+        if (float(reward) == 1) != right:
+            continue
+        index, correct, logprobs, reference = row
+        sums = [0.0] * len(correct)
+        for step, ours, theirs in zip(index, logprobs, reference, strict=True):
+            if step >= 0:
+                sums[step] += float(ours) - float(theirs)
+        for step, total in zip(correct, sums, strict=True):
+            ratios[bool(step)].append(total)
+    if not ratios[True] or not ratios[False]:
+        return None
+    return float(mannwhitneyu(ratios[True], ratios[False]).statistic) / (len(ratios[True]) * len(ratios[False]))
