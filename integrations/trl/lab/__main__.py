@@ -38,9 +38,13 @@ FORMS = (
     "ep_grpo(gate_temperature=0, gate_mean_one=true)",
     "ep_grpo(gate_mean_one=true)",
     "ep_grpo(progress_anchor=advantage)",
+    "ep_grpo(progress_anchor=none)",
     "ep_grpo(progress_anchor=none, progress_floor=0.2)",
     "ep_grpo(progress_floor=0.2)",
     "ep_grpo(bucket_norm=scale)",
+    "ep_grpo(progress_groups=zero_variance)",
+    "ep_grpo(progress_coordinate=position)",
+    "ep_grpo(reward_threshold=0)",
 )
 """What the paper leaves open, and what it can do without."""
 
