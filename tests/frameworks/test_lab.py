@@ -237,9 +237,23 @@ def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):
     page = (tmp_path / "out" / "index.md").read_text()
     assert "| sums | easy | ep_grpo | 2 |" in page
     assert (tmp_path / "out" / "accuracy.svg").read_text().count("<path") > 10
-    status, told = call("--steps", "3")
+    status, told = call("--set", "steps=3")
     assert status == 2
     assert "holds runs with steps = 2, and now it is 3; choose another --out" in told
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        ("stpes=3", "stpes is not of the budget; choose of steps, prompts, eval_every"),
+        ("steps=many", "--set steps=many: invalid literal"),
+        ("rate", "--set rate: could not convert"),
+    ],
+)
+def test_a_number_that_is_none_is_refused(number, told):
+    result = CliRunner().invoke(lab.main, ["--quick", "--set", number])
+    assert result.exit_code == 2
+    assert told in result.output.replace("\n", " ")
 
 
 def test_a_run_is_determined_by_its_seed(tmp_path, monkeypatch):

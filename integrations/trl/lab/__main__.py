@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -60,7 +60,7 @@ QUICK = Budget(steps=8, prompts=12, eval_every=4, eval_prompts=64, eval_samples=
 @click.option("--forms", is_flag=True, help="The forms and ablations of ep_grpo as well.")
 @click.option("--seeds", default=5, show_default=True, help="Runs of each.")
 @click.option("--first-seed", default=0, show_default=True, help="Seeds count up from here.")
-@click.option("--steps", type=int, help="Optimiser steps a run.")
+@click.option("--set", "numbers", multiple=True, metavar="NAME=VALUE", help="A number of the budget; again for more.")
 def main(
     out: Path,
     quick: bool,
@@ -70,7 +70,7 @@ def main(
     forms: bool,
     seeds: int,
     first_seed: int,
-    steps: int | None,
+    numbers: Sequence[str],
 ) -> None:
     """Train small models with many estimators from the same start, and say how they differ.
 
@@ -79,8 +79,7 @@ def main(
     _thrifty()
     _quiet()
     chosen: dict[str, Task] = {"sums": Sums(terms=5)} if quick else {name: TASKS[name] for name in tasks or TASKS}
-    budget = QUICK if quick else Budget()
-    budget = replace(budget, steps=steps or budget.steps)
+    budget = _budget(QUICK if quick else Budget(), numbers)
     names = [*(estimators or (("grpo", "ep_grpo") if quick else ESTIMATORS)), *(FORMS if forms else ())]
     for name in names:
         make(name)  # a wrong spelling is better known now
@@ -107,6 +106,20 @@ def main(
             train(task, bases[cell], firsts[cell], name, seed, budget, file, rollouts=compared, advance=advance)
     _conclude(out, cells, bases, names, chosen_seeds[0], budget)
     click.echo(f"{out / 'index.md'}: figures and tables of {len(runs)} runs, {len(left)} of them new.")
+
+
+def _budget(budget: Budget, numbers: Sequence[str]) -> Budget:
+    """With the numbers that were set, each ``name=value``."""
+    known = asdict(budget)
+    for number in numbers:
+        name, _, value = number.partition("=")
+        if name not in known:
+            raise click.UsageError(f"--set {number}: {name} is not of the budget; choose of {', '.join(known)}.")
+        try:
+            known[name] = type(known[name])(value)
+        except ValueError as error:
+            raise click.UsageError(f"--set {number}: {error}; give a number.") from error
+    return Budget(**known)
 
 
 def _file(out: Path, task: Task, start: str, name: str, seed: int) -> Path:

@@ -33,7 +33,8 @@ class Budget:
         eval_every: Steps between two evaluations.
         eval_prompts: Held-out prompts.
         eval_samples: Responses to each of them; the accuracy is their mean.
-        rate: Learning rate, after five steps of warm-up.
+        rate: Learning rate, after the warm-up.
+        warm_up: Steps in which it rises.
         learning: Steps, at most, in which the base model learns the task.
         slipping: Steps in which it learns to slip.
     """
@@ -44,6 +45,7 @@ class Budget:
     eval_prompts: int = 512
     eval_samples: int = 2
     rate: float = 2e-4
+    warm_up: int = 5
     learning: int = 2000
     slipping: int = 400
 
@@ -193,7 +195,7 @@ def _settings(task: Task, seed: int, budget: Budget, file: Path) -> GRPOConfig:
         max_completion_length=task.longest + 2,
         learning_rate=budget.rate,
         lr_scheduler_type="constant_with_warmup",
-        warmup_steps=5,
+        warmup_steps=budget.warm_up,
         adam_beta2=0.95,
         max_grad_norm=1.0,
         top_k=0,
