@@ -16,7 +16,6 @@ except ImportError:  # installed without the extra
 from advantage_zoo.terminal import fail, or_fail, print_json, sentence, standard_output, warnings_as_notes
 
 if TYPE_CHECKING:
-    from advantage_zoo.estimator import Estimator
     from advantage_zoo.rollouts import Rollouts
 
 COMMANDS = "advantage_zoo.commands"
@@ -137,13 +136,13 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "-e",
     "--estimators",
     multiple=True,
     metavar="NAME[,NAME]",
-    help="Which, in any spelling; default: all that FILE can feed, no presets but with defects.",
+    help="Which, in any spelling; default: all that FILES can feed, no presets but with defects.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME.PARAM=VALUE", help="A parameter, as often as you like.")
 @click.option("--step", type=click.IntRange(0), help="The optimisation step, for parameters that follow a schedule.")
@@ -154,29 +153,31 @@ def doctor(as_json: bool) -> None:
     "--columns",
     multiple=True,
     metavar="NAME=COLUMN[,NAME=COLUMN]",
-    help="What FILE calls the columns of a rollout file; a reward may be a sum, reward=right+0.5*form.",
+    help="What FILES call the columns of a rollout file; a reward may be a sum, reward=right+0.5*form.",
 )
 @click.option("--show", type=int, metavar="GROUP", help="Print this group's responses token by token, no tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="PATH", help="Also write an HTML page: charts, every response."
 )
-def compare(
-    file: Path | None,
-    estimators: tuple[str, ...],
-    settings: tuple[str, ...],
-    step: int | None,
-    threshold: float,
-    columns: tuple[str, ...],
-    show: int | None,
-    as_json: bool,
-    report: Path | None,
-) -> None:
+@click.option(
+    "--memory",
+    type=click.FloatRange(0, min_open=True),
+    default=4.0,
+    show_default=True,
+    metavar="GB",
+    help="For the tokens; rollout files that are larger are read a part at a time.",
+)
+@click.option("--jobs", type=click.IntRange(1), help="Processes for such files; default: one a core.")
+@click.option("--engine", type=click.Choice(["processes", "ray"]), default="processes", show_default=True)
+@click.option("--ray-address", metavar="ADDRESS", help="A Ray cluster to join; default: one of its own, here.")
+def compare(files: tuple[Path, ...], as_json: bool, report: Path | None, jobs: int | None, **given: Any) -> None:
     """Run estimators on identical rollouts and show what each one does.
 
-    FILE is a file of rollouts (docs/rollouts.md), a dump of verl or TRL or the folder of these, JSON lines or Parquet;
-    or the name of rollouts in the package: arithmetic, a small model's on multi-step arithmetic with known step
-    correctness, which is the default; defects, where formulas stumble, with the presets beside ours.
+    FILES are rollout files (docs/rollouts.md), folders of these, or a pattern; or one file or folder of what verl or
+    TRL dumped, of JSON lines or other Parquet; or the name of rollouts in the package: arithmetic, a small model's on
+    multi-step arithmetic with known step correctness, which is the default; defects, where formulas stumble, with the
+    presets beside ours.
 
     \b
     advantage-zoo compare
@@ -188,38 +189,26 @@ def compare(
     advantage-zoo compare mine.jsonl --columns prompt=question,text=answer,reward=score
     advantage-zoo compare --show 38 -e grpo,ep_grpo
     advantage-zoo compare --json > compare.json
+    advantage-zoo compare "run/*.parquet" -e grpo,ep_grpo --memory 2 --engine ray
     """  # noqa: D301
-    from advantage_zoo.compare import compare as run
-    from advantage_zoo.progress import bar
-    from advantage_zoo.rollouts import SHIPPED, column_map, read, shipped_rollouts
-    from advantage_zoo.validation import validate
+    from advantage_zoo.compare.command import Options, cores, found, run
 
-    source = file or shipped_rollouts()
-    if str(source) in SHIPPED and not source.exists():
-        estimators = estimators or tuple(filter(None, [SHIPPED[str(source)]]))
-        source = shipped_rollouts(str(source))
-    if show is not None and as_json:
+    paths, usual = or_fail(lambda: found(files))
+    options = Options(
+        **{**given, "estimators": given["estimators"] or usual}, report=report is not None, jobs=jobs or cores()
+    )
+    if options.show is not None and as_json:
         fail("--show and --json: choose one.")
-    _check_before_the_work(report, threshold)
-    rollouts, notes = or_fail(lambda: read(source, column_map(columns)))
-    for note in notes:
-        click.echo(f"Note: {note}", err=True)
-    if show is not None and show not in rollouts.groups:
-        some = ", ".join(map(str, list(dict.fromkeys(rollouts.groups))[:5]))
-        fail(f"--show {show}: {source} has no such group; it has {len(set(rollouts.groups))}, such as {some}.")
-    instances, left_out = _chosen(rollouts, source, estimators, settings)
+    _check_before_the_work(report, options.threshold)
     with warnings_as_notes():
-        or_fail(lambda: validate(rollouts.batch()))
-        with bar("comparing", len(instances), show=len(instances) * len(rollouts) > 10_000) as advance:
-            comparison = or_fail(
-                lambda: run(rollouts, instances, threshold=threshold, step=step, left_out=left_out, advance=advance)
-            )
+        comparison = or_fail(lambda: run(paths, options, lambda sentence: click.echo(f"Note: {sentence}", err=True)))
     if as_json:
-        print_json({"file": str(source), **comparison.to_dict()})
-    elif show is not None:
+        print_json({"file": ", ".join(map(str, paths)), **comparison.to_dict()})
+    elif options.show is not None:
         from advantage_zoo.compare.show import show_group
 
-        or_fail(lambda: show_group(comparison, show, standard_output()))
+        group = options.show
+        or_fail(lambda: show_group(comparison, group, standard_output()))
     else:
         from advantage_zoo.compare.tables import print_comparison
 
@@ -228,7 +217,7 @@ def compare(
         from advantage_zoo.compare.report import write_report
 
         command = shlex.join(["advantage-zoo", *sys.argv[1:]])
-        or_fail(lambda: write_report(comparison, report, source=source, command=command))
+        or_fail(lambda: write_report(comparison, report, sources=paths, command=command))
         click.echo(f"Wrote {report}", err=True)
 
 
@@ -282,25 +271,3 @@ def _check_before_the_work(report: Path | None, threshold: float) -> None:
         fail(f"--report {report} is a folder; name a file, for instance {report / 'compare.html'}.")
     if not math.isfinite(threshold):
         fail(f"--threshold is {threshold}; expected a finite number.")
-
-
-def _chosen(
-    rollouts: "Rollouts", source: Path, estimators: tuple[str, ...], settings: tuple[str, ...]
-) -> "tuple[list[tuple[str, Estimator]], dict[str, str]]":
-    """The instances that --estimators and --set ask for; and what was left out, with the reasons."""
-    from advantage_zoo.compare.choosing import by_reason, choose, configure, to_score
-    from advantage_zoo.compare.comparison import missing_inputs
-    from advantage_zoo.rollouts.rollouts import SIGNALS
-    from advantage_zoo.spelling import split
-
-    asked = [name for words in estimators for name in split(words)]
-    if estimators and not asked:
-        fail("--estimators names none; advantage-zoo list shows what there is.")
-    names, left_out = or_fail(lambda: choose(rollouts, str(source), asked))
-    if left_out:
-        which = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason(left_out).items())
-        click.echo(f"Note: left out: {which}.", err=True)
-        command = to_score(missing_inputs(rollouts, SIGNALS), str(source))
-        if command:
-            click.echo(f"Note: {command} computes what these rollouts do not have.", err=True)
-    return or_fail(lambda: configure(names, settings)), left_out

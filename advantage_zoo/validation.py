@@ -1,11 +1,14 @@
 """Checks that look at values: the quick ones that every computation makes where it can, and the full one."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from advantage_zoo.arrays.namespace import Array, index_dtype, is_floating, is_readable, namespace, stop_gradient
 from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
 from advantage_zoo.flat import FlatBatch
+
+SLACK = 1e-3
+"""Nats by which rounding may put a log-probability above 0, or an entropy below."""
 
 _SHOWN = 3
 """How many offenders a message lists."""
@@ -37,9 +40,9 @@ def validate(batch: RolloutBatch) -> None:
         where = _Where(batch, name)
         problems += where.offenders(x, lambda v: ~namespace(v).isfinite(v), "not finite")
         if name in ("logprobs", "ref_logprobs"):
-            problems += where.offenders(x, lambda v: (v > 1e-3) & namespace(v).isfinite(v), "above 0 nats")
+            problems += where.offenders(x, lambda v: (v > SLACK) & namespace(v).isfinite(v), "above 0 nats")
         if name == "entropies":
-            problems += where.offenders(x, lambda v: (v < -1e-3) & namespace(v).isfinite(v), "below 0 nats")
+            problems += where.offenders(x, lambda v: (v < -SLACK) & namespace(v).isfinite(v), "below 0 nats")
     if problems:
         raise ValueError(" ".join(problems) + " Mend or drop these rows before advantages are computed.")
     _warn_of_waste(batch, flat)
@@ -116,17 +119,21 @@ def _warn_of_waste(batch: RolloutBatch, flat: FlatBatch) -> None:
     used = int(xp.sum(xp.astype(sizes > 0, sizes.dtype)))
     alone = [int(i) for i in xp.nonzero(sizes == 1)[0]]
     empty = [int(i) for i in xp.nonzero(~flat.nonempty)[0]]
-    if alone:
-        warnings.warn(
+    for sentence in waste(alone, used, empty, flat.num_rows):
+        warnings.warn(sentence, RolloutWarning, stacklevel=3)
+
+
+def waste(alone: Sequence[int], used: int, empty: Sequence[int], rows: int) -> list[str]:
+    """Sentences on groups of one response, of ``used`` groups, and on responses without a valid token, of ``rows``."""
+    found: list[str] = []
+    if len(alone):
+        found.append(
             f"{len(alone)} of {used} groups have one response (group {alone[0]} is the first), which "
-            "has no group-relative advantage. Sample more responses a prompt, or check the group ids.",
-            RolloutWarning,
-            stacklevel=3,
+            "has no group-relative advantage. Sample more responses a prompt, or check the group ids."
         )
-    if empty:
-        warnings.warn(
-            f"{len(empty)} of {flat.num_rows} responses have no valid token (row {empty[0]} is the first): they get "
-            "zeros and count in no baseline.",
-            RolloutWarning,
-            stacklevel=3,
+    if len(empty):
+        found.append(
+            f"{len(empty)} of {rows} responses have no valid token (row {empty[0]} is the first): they get "
+            "zeros and count in no baseline."
         )
+    return found

@@ -132,7 +132,7 @@ def comparison(names: str) -> str:
     from advantage_zoo.rollouts import read_rollouts, shipped_rollouts
 
     rollouts = read_rollouts(shipped_rollouts())
-    chosen, _ = choose(rollouts, "the shipped file", names.split(",") if names else ())
+    chosen, _ = choose(rollouts.fields, "the shipped file", names.split(",") if names else ())
     results = compare(rollouts, chosen).results
     first = results[0].metrics
     rows: list[list[str]] = []

@@ -13,12 +13,15 @@ from rich.console import Console
 import advantage_zoo as az
 from advantage_zoo.compare import ComparisonError, compare
 from advantage_zoo.compare.choosing import ChoiceError, choose, configure
-from advantage_zoo.compare.metrics import agreement, measure
+from advantage_zoo.compare.part import Part
 from advantage_zoo.compare.selection import groups_by_outcome, telling_failure
+from advantage_zoo.compare.survey import Survey
 from advantage_zoo.compare.tables import cosine as cosine_text
 from advantage_zoo.compare.tables import print_comparison
+from advantage_zoo.compare.tally import Agreement, tally
 from advantage_zoo.compare.texts import visible
 from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
+from advantage_zoo.rollouts.ragged import Ragged
 
 
 def four(**changes):
@@ -36,11 +39,18 @@ def four(**changes):
 
 
 def measured(rollouts, rows, threshold=0.5):
-    batch = rollouts.batch()
-    values = np.zeros(batch.response_mask.shape)
+    ragged = Ragged.of(rollouts)
+    survey = Survey.of(ragged)
+    part = Part(ragged, survey.lines, threshold)
+    mask = np.asarray(part.batch.response_mask)
+    values = np.zeros(mask.shape)
     for row, entries in enumerate(rows):
         values[row, : len(entries)] = entries
-    return measure(values, rollouts, batch, threshold)
+    return tally(values[mask], part, np.arange(len(ragged))).metrics(survey.valid)
+
+
+def agreement(values, mask):
+    return Agreement.of([v[mask] for v in values]).matrices()
 
 
 def test_signal_counts_only_exact_zeros_on_valid_tokens():
@@ -257,15 +267,15 @@ def test_missing_inputs_are_named():
 
 def test_choose_by_default_takes_what_the_file_can_feed(monkeypatch):
     monkeypatch.setenv("ADVANTAGE_ZOO_PLUGINS", "none")
-    names, left_out = choose(made_rollouts(), "f.parquet")
+    names, left_out = choose(made_rollouts().fields, "f.parquet")
     assert set(names) | set(left_out) == set(az.names())
     assert left_out["gae"] == "needs values, which no rollout file holds"
     bare = made_rollouts(entropies=None, ref_logprobs=None)
-    names, left_out = choose(bare, "f")
+    names, left_out = choose(bare.fields, "f")
     assert {"dapo", "dr_grpo", "grpo"} <= set(names)
     assert left_out["ep_grpo"] == "needs entropies and ref_logprobs, which these rollouts do not have"
     with pytest.raises(ChoiceError, match=r"f has no entropies and no ref_logprobs, which ep_grpo needs; .*grpo runs"):
-        choose(bare, "f", ["grpo", "ep_grpo"])
+        choose(bare.fields, "f", ["grpo", "ep_grpo"])
 
 
 @pytest.mark.parametrize(

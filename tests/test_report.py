@@ -15,9 +15,12 @@ from report_page import Page
 import advantage_zoo as az
 from advantage_zoo.cli import main
 from advantage_zoo.compare import ComparisonError, compare, palette, payload
-from advantage_zoo.compare.profiles import axes, positive_mass, profile
+from advantage_zoo.compare.part import Part
 from advantage_zoo.compare.report import render
+from advantage_zoo.compare.survey import Survey
+from advantage_zoo.compare.tally import tally
 from advantage_zoo.compare.texts import harmless, readable
+from advantage_zoo.rollouts.ragged import Ragged
 
 TERMS = ("outcome", "progress", "bonus")
 
@@ -40,7 +43,7 @@ def written(tmp_path, monkeypatch):
 def page_of(*estimators, source, **changes):
     """The page of made rollouts, and their comparison."""
     done = compare(made_rollouts(**changes), estimators)
-    return Page(render(done, source=source, command="advantage-zoo compare")), done
+    return Page(render(done, sources=[source], command="advantage-zoo compare")), done
 
 
 @pytest.fixture
@@ -211,7 +214,7 @@ def test_what_the_rollouts_hold_never_becomes_markup(written, nasty):
 def test_the_command_and_the_file_name_are_escaped(tmp_path):
     source = rollout_file(tmp_path / "<b>bold.parquet")
     done = compare(made_rollouts(), ["grpo"], left_out={"<i>other": "needs <u>nothing"})
-    page = Page(render(done, source=source, command="advantage-zoo compare '<em>'"))
+    page = Page(render(done, sources=[source], command="advantage-zoo compare '<em>'"))
     assert {"em", "b", "i", "u"} & set(page.tags) <= {"b", "i"}  # of the page itself
     assert "<b>bold.parquet" in page.words
     assert "<i>other" in page.words
@@ -324,29 +327,35 @@ def test_vocabularies_spelling_is_decoded_where_that_gives_the_text(tokens, text
     assert readable(tokens, text) == shown
 
 
+def profiled(rollouts, values):
+    """The part, its tally, and its profiles by position and length."""
+    ragged = Ragged.of(rollouts)
+    part = Part(ragged, Survey.of(ragged).lines, 0.5)
+    found = tally(values, part, np.arange(len(ragged)))
+    return part, found, found.profiles(part.axes)
+
+
 def test_profiles_by_hand():
     rollouts = made_rollouts(**only_tokens([["a"] * 10, ["a"] * 10, *made_rollouts().tokens[2:]]))
-    batch = rollouts.batch()
-    by_position, by_length = axes(batch)
-    mask = np.asarray(batch.response_mask)
-    values = np.zeros(mask.shape)
-    values[0, 0], values[1, 9] = 3.0, -1.0
-    p = profile(values, mask, by_position)
-    mean = 4 / mask.sum()
-    starts = int(mask[by_position.bins == 0].sum())
-    assert p.positive[0] == pytest.approx(3 / starts / mean)
-    assert sum(x for x in p.positive[1:] if x) == 0
-    assert p.negative[9] == pytest.approx(1 / mask[by_position.bins == 9].sum() / mean)
-    long = profile(values, mask, by_length)
-    tokens = np.bincount(by_length.bins[mask], minlength=5)
-    assert sum(x * n for x, n in zip(long.positive, tokens, strict=True) if n) == pytest.approx(3 / mean)
-    assert positive_mass(values, mask) == pytest.approx(3 / 4)
-    assert positive_mass(values * 0, mask) is None
-    assert set(profile(values * 0, mask, by_position).positive) <= {0.0, None}
+    values = np.zeros(sum(map(len, rollouts.tokens)))
+    values[0], values[19] = 3.0, -1.0
+    part, found, (by_position, by_length) = profiled(rollouts, values)
+    mean = 4 / len(values)
+    in_position, in_length = (
+        np.bincount(bins, minlength=len(p.positive))
+        for bins, p in zip(part.bins, (by_position, by_length), strict=True)
+    )
+    assert by_position.positive[0] == pytest.approx(3 / in_position[0] / mean)
+    assert sum(x for x in by_position.positive[1:] if x) == 0
+    assert by_position.negative[9] == pytest.approx(1 / in_position[9] / mean)
+    assert sum(x * n for x, n in zip(by_length.positive, in_length, strict=True) if n) == pytest.approx(3 / mean)
+    assert found.positive_mass() == pytest.approx(3 / 4)
+    _, nothing, (by_position, _) = profiled(rollouts, values * 0)
+    assert nothing.positive_mass() is None
+    assert set(by_position.positive) <= {0.0, None}
 
 
 def test_tokens_of_equal_entropy_share_a_bin():
     rollouts = made_rollouts(entropies=[np.zeros(len(row), np.float32) for row in made_rollouts().tokens])
-    batch = rollouts.batch()
-    mask = np.asarray(batch.response_mask)
-    assert np.unique(axes(batch)[0].bins[mask]).size == 1
+    part, *_ = profiled(rollouts, np.zeros(50))
+    assert np.unique(part.bins[0]).size == 1

@@ -102,11 +102,13 @@ class DumpFile:
         self.lacking: dict[str, int] = dict.fromkeys(SIGNALS, 0)
         self.rows, words = 0, 0
         self.steps: set[Any] = set()
+        self._stepped = True
         some: set[str] = set()
         for _, raw, row in self._dump.rows():
             self.rows += 1
             words += row["words"]
             self.steps |= {raw.get("step")} - {None}
+            self._stepped &= "step" in row
             some |= {"response_mask", "step_index"} & set(row)
             for name in SIGNALS:
                 self.lacking[name] += name not in row
@@ -148,6 +150,8 @@ class DumpFile:
 
     def _chunk(self, held: Sequence[tuple[str, Row]]) -> Chunk:
         rows = [row for _, row in held]
+        if not self._stepped:  # a step that only some rows know divides nothing into batches
+            rows = [{name: x for name, x in row.items() if name != "step"} for row in rows]
         # A signal that every row has is the file's; where some lack it, it is put together after scoring.
         names = {name for name in (*schema().names, PROMPT_IDS) if all(name in row for row in rows)}
         table = make_table({name: [row[name] for row in rows] for name in names}, {})

@@ -1,5 +1,6 @@
 """Many estimators on one batch of rollouts: metrics, tables, the HTML report."""
 
-from advantage_zoo.compare.comparison import Comparison, ComparisonError, Result, compare
+from advantage_zoo.compare.comparison import Comparison, Result, compare
+from advantage_zoo.compare.work import ComparisonError
 
 __all__ = ["Comparison", "ComparisonError", "Result", "compare"]

@@ -3,12 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from advantage_zoo.compare import palette, tables
 from advantage_zoo.compare.comparison import Comparison
-from advantage_zoo.compare.metrics import Matrix, Share
-from advantage_zoo.compare.profiles import Profile, axes, positive_mass, profile
+from advantage_zoo.compare.metrics import Matrix, Profile, Share
 
 HEIGHT = 28
 """Of either half of a profile, in the units of its picture; a bin is 10 wide."""
@@ -133,15 +130,13 @@ def profile_rows(
     comparison: Comparison,
 ) -> tuple[list[tuple[str, str]], list[tuple[str, float | None, list[ProfileChart]]]]:
     """Titles and scales of the axes; and for each estimator its name, share of positive mass, and a chart an axis."""
-    batch = comparison.rollouts.batch()
-    mask = np.asarray(batch.response_mask)
-    sorted_by = axes(batch)
-    drawn = [[profile(result.values, mask, axis) for axis in sorted_by] for result in comparison.results]
+    sorted_by = comparison.axes
+    drawn = [result.profiles for result in comparison.results]
     tops = [max((_top(profiles[i]) for profiles in drawn), default=0) or 1.0 for i in range(len(sorted_by))]
     rows = [
         (
             result.key,
-            positive_mass(result.values, mask),
+            result.positive_mass,
             [_chart(p, axis.labels, top) for p, axis, top in zip(profiles, sorted_by, tops, strict=True)],
         )
         for result, profiles in zip(comparison.results, drawn, strict=True)

@@ -1,14 +1,13 @@
 """Which estimators to run on a file, and with which parameters: what `--estimators` and `--set` mean."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from advantage_zoo.compare.comparison import missing_inputs, never_in_a_file
 from advantage_zoo.compute import make
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.registry import names, presets
-from advantage_zoo.rollouts import Rollouts
 from advantage_zoo.spelling import parameter
 from advantage_zoo.suggestions import nearest
 
@@ -17,8 +16,8 @@ class ChoiceError(ValueError):
     """What was asked for cannot be run; the message says what can."""
 
 
-def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
-    """The names of the estimators to run: those asked for, else all that these rollouts can feed.
+def choose(have: Collection[str], source: str, asked: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+    """The names of the estimators to run: those asked for, else all that rollouts with signals ``have`` can feed.
 
     Returns:
         The names; and, for each estimator that was left out, the reason.
@@ -28,7 +27,7 @@ def choose(rollouts: Rollouts, source: str, asked: Sequence[str] = ()) -> tuple[
         ChoiceError: The rollouts lack an input of one that was asked for, or none is left.
     """
     wanted = list(dict.fromkeys(asked or names()))
-    lacking = {name: missing_inputs(rollouts, make(name).needs) for name in wanted}
+    lacking = {name: missing_inputs(have, make(name).needs) for name in wanted}
     starved = [name for name in wanted if lacking[name]]
     fed = [name for name in wanted if name not in starved]
     if asked and starved:

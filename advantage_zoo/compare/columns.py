@@ -46,9 +46,17 @@ def signals(batch: RolloutBatch) -> list[Column]:
 
 
 def lanes(comparison: Comparison, batch: RolloutBatch) -> list[Column]:
-    """Advantages of each estimator, with the parts that it explains them by."""
+    """Advantages of each estimator, with the parts that it explains them by.
+
+    What takes statistics over a batch explains nothing unless ``batch`` is one, and whole.
+    """
+    whole = comparison.totals.batches == 1 and comparison.totals.responses == len(comparison.rollouts)
     return [
-        Column(result.key, _spared(result.values, batch), _parts(result, batch, comparison.step))
+        Column(
+            result.key,
+            _spared(result.values, batch),
+            _parts(result, batch, comparison.step) if whole or not result.estimator.batch_statistics else [],
+        )
         for result in comparison.results
     ]
 

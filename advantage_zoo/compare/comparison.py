@@ -1,22 +1,22 @@
-"""Several estimators on the same rollouts."""
+"""Several estimators on the same rollouts, which a batch holds each: a training step, or all that there is."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advantage_zoo.batch import OPTIONAL_FIELDS, RolloutBatch
-from advantage_zoo.compare.metrics import Matrix, Metrics, agreement, measure
-from advantage_zoo.compute import compute_advantages, make
+from advantage_zoo.compare.metrics import Matrix, Metrics, Profile
+from advantage_zoo.compare.part import Axis, axes
+from advantage_zoo.compare.survey import Survey, Totals
+from advantage_zoo.compare.work import ComparisonError, Keyed, Partial, Request, work
+from advantage_zoo.compute import make
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.rollouts import Rollouts
-
-
-class ComparisonError(ValueError):
-    """An estimator cannot be run on these rollouts; the message says which and why."""
+from advantage_zoo.rollouts.ragged import Ragged
+from advantage_zoo.rollouts.rollouts import SIGNALS
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +26,12 @@ class Result:
     Args:
         key: What the user typed, ``plugin:name`` included.
         estimator: The instance, with its parameters.
-        values: (B, T) advantages.
-        metrics: Its numbers.
-        diagnostics: Its own scalars; arrays with one entry a response are left to the Python API.
+        values: (B, T) advantages of the comparison's ``rollouts``.
+        metrics: Its numbers, of everything that was compared.
+        diagnostics: Its own scalars, the mean over batches; arrays with one entry a response are left to the Python
+            API.
+        profiles: Where its weight falls, along each of the comparison's axes.
+        positive_mass: Share of the sum of abs(A) that is positive; ``None`` if there is none.
     """
 
     key: str
@@ -36,6 +39,8 @@ class Result:
     values: NDArray[np.float64]
     metrics: Metrics
     diagnostics: dict[str, float]
+    profiles: Sequence[Profile]
+    positive_mass: float | None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -48,9 +53,11 @@ class Comparison:
     """Results of several estimators on the same rollouts, and how much they agree.
 
     Args:
-        rollouts: The rollouts.
+        rollouts: The rollouts; a sample of their groups, where there are too many to be shown.
+        totals: How much was compared.
         threshold: A response is successful if its reward is above this.
         results: One for each estimator.
+        axes: Ways to sort the tokens, of the results' profiles.
         cosine: Pairwise cosine of the advantages over valid tokens; ``None`` with an estimator that gave only zeros.
         sign: Pairwise share of valid tokens on which the signs are equal, 0 being one; ``None`` if no token is valid.
         step: The optimisation step that schedules were read at.
@@ -58,8 +65,10 @@ class Comparison:
     """
 
     rollouts: Rollouts
+    totals: Totals
     threshold: float
     results: Sequence[Result]
+    axes: Sequence[Axis]
     cosine: Matrix
     sign: Matrix
     step: int | None = None
@@ -69,9 +78,9 @@ class Comparison:
         """Plain JSON values: numbers are finite or null."""
         return {
             "rollouts": {
-                "responses": len(self.rollouts),
-                "groups": len(set(self.rollouts.groups)),
-                "tokens": sum(len(tokens) for tokens in self.rollouts.tokens),
+                "responses": self.totals.responses,
+                "groups": self.totals.groups,
+                "tokens": self.totals.tokens,
                 "metadata": dict(self.rollouts.metadata),
             },
             "threshold": self.threshold,
@@ -93,17 +102,14 @@ class Comparison:
         }
 
 
-def missing_inputs(rollouts: Rollouts, needs: Iterable[str]) -> list[str]:
-    """The fields among ``needs`` that these rollouts do not have."""
-    needs = set(needs)
-    never = never_in_a_file(needs)
-    return sorted(name for name in needs if name in never or getattr(rollouts, name) is None)
+def missing_inputs(have: Collection[str], needs: Iterable[str]) -> list[str]:
+    """The fields among ``needs`` that rollouts with the signals ``have`` do not have."""
+    return sorted(set(needs) - set(have))
 
 
 def never_in_a_file(needs: Iterable[str]) -> list[str]:
     """The fields among ``needs`` that no rollout file has a column for."""
-    columns = {f.name for f in dataclasses.fields(Rollouts)} & set(OPTIONAL_FIELDS)
-    return sorted(set(needs) - columns)
+    return sorted(set(needs) - set(SIGNALS))
 
 
 def compare(
@@ -124,45 +130,77 @@ def compare(
         threshold: A response is successful if its reward is above this.
         step: The optimisation step, from 0, for parameters that follow a schedule.
         left_out: Estimators that are not among them, with the reason, for the record.
-        advance: Called with 1 after each estimator, for a progress bar.
+        advance: Called with 1 after each estimator on each batch, for a progress bar.
 
     Raises:
         ComparisonError: An estimator lacks an input, failed, or gave a number that is not finite; or two have one key.
         LookupError: No estimator has this name.
     """
-    batch = rollouts.batch()
-    results: list[Result] = []
-    for given in estimators:
-        key, chosen = given if isinstance(given, tuple) else _keyed(given)
-        if key in [result.key for result in results]:
-            raise ComparisonError(f"{key} is compared twice; give each instance a key: (key, instance).")
-        missing = missing_inputs(rollouts, chosen.needs)
+    chosen = keyed(estimators)
+    for key, estimator in chosen:
+        missing = missing_inputs(rollouts.fields, estimator.needs)
         if missing:
             raise ComparisonError(f"{key} needs {' and '.join(missing)}, which the rollouts do not have.")
-        try:
-            values, scalars = _computed(batch, chosen, step)
-        except Exception as error:  # a plugin may raise anything; it must not take the others' tables down unexplained
-            raise ComparisonError(f"{key} failed on these rollouts ({type(error).__name__}: {error})") from error
-        with np.errstate(over="ignore", invalid="ignore"):  # a metric that overflows is null, not a warning
-            metrics = measure(values, rollouts, batch, threshold)
-        results.append(Result(key, chosen, values, metrics, scalars))
-        advance(1)
-    cosine, sign = agreement([result.values for result in results], np.asarray(batch.response_mask))
-    return Comparison(rollouts, threshold, results, cosine, sign, step, dict(left_out or {}))
+    ragged = Ragged.of(rollouts)
+    survey = Survey.of(ragged)
+    request = Request(chosen, threshold, step)
+    done = work(ragged, np.arange(len(ragged)), survey.lines, request, advance)
+    return assembled(done, request, survey, rollouts, ragged, left_out or {})
 
 
-def _keyed(which: str | Estimator) -> tuple[str, Estimator]:
-    return (which if isinstance(which, str) else which.name), make(which)
+def assembled(
+    done: Partial,
+    request: Request,
+    survey: Survey,
+    rollouts: Rollouts,
+    ragged: Ragged,
+    left_out: Mapping[str, str],
+    rows: Sequence[int] | None = None,
+) -> Comparison:
+    """The comparison of everything surveyed, with the advantages of ``rollouts``.
+
+    Args:
+        done: What came of all of it.
+        request: What was asked for.
+        survey: Of all of it.
+        rollouts: What is shown.
+        ragged: The same, without text.
+        left_out: Estimators that were not run.
+        rows: Which of all the responses are shown; ``None`` for all.
+    """
+    mask = np.asarray(ragged.batch().response_mask)
+    shown = range(len(rollouts)) if rows is None else rows
+    values = np.zeros((len(request.estimators), *mask.shape))
+    if len(request.estimators):
+        values[:, mask] = np.concatenate([done.kept[row] for row in shown], axis=1)
+    ways = axes(survey.lines)
+    results: list[Result] = []
+    for i, ((key, estimator), tallied, sums) in enumerate(
+        zip(request.estimators, done.tallies, done.diagnostics, strict=True)
+    ):
+        with np.errstate(over="ignore", invalid="ignore"):
+            metrics = tallied.metrics(survey.valid)
+        scalars = {name: total / done.batches for name, total in sums.items()}
+        results.append(
+            Result(key, estimator, values[i], metrics, scalars, tallied.profiles(ways), tallied.positive_mass())
+        )
+    cosine, sign = done.agreement.matrices()
+    totals = survey.totals(request.threshold)
+    return Comparison(rollouts, totals, request.threshold, results, ways, cosine, sign, request.step, dict(left_out))
 
 
-def _computed(batch: RolloutBatch, chosen: Estimator, step: int | None) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Values (B, T) and the diagnostics that are single numbers."""
-    advantages = compute_advantages(batch, chosen, step=step)
-    values = np.asarray(advantages.values, dtype=np.float64)
-    broken = np.argwhere(~np.isfinite(values))
-    if broken.size:
-        row, token = broken[0]
-        raise ValueError(f"{len(broken)} advantages are not finite, the first at row {row}, token {token}")
-    diagnostics = {name: np.asarray(value) for name, value in advantages.diagnostics.items()}
-    scalars = {name: float(x) for name, x in diagnostics.items() if x.ndim == 0 and x.dtype.kind in "biuf"}
-    return values, scalars
+def keyed(estimators: Iterable[str | Estimator | Keyed]) -> list[Keyed]:
+    """(key, instance) pairs.
+
+    Raises:
+        ComparisonError: Two have one key.
+    """
+    pairs = [given if isinstance(given, tuple) else (_name(given), make(given)) for given in estimators]
+    for i, (key, _) in enumerate(pairs):
+        if key in [earlier for earlier, _ in pairs[:i]]:
+            raise ComparisonError(f"{key} is compared twice; give each instance a key: (key, instance).")
+    return pairs
+
+
+def _name(which: str | Estimator) -> str:
+    return which if isinstance(which, str) else which.name

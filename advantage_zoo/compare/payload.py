@@ -45,7 +45,7 @@ class Payload:
     Args:
         packed: Base64.
         groups: Groups in it, evenly spaced in the file.
-        all_groups: Groups of the rollouts.
+        all_groups: Groups that were compared.
         cut: Responses of which only the first ``max_tokens`` tokens are in it.
         max_tokens: Tokens of a response at most.
     """
@@ -73,7 +73,7 @@ def pack(comparison: Comparison) -> Payload:
         packed = _packed(comparison, chosen, first, facts, advantages, max_tokens)
         if len(packed) <= MAX_TEXT or keep == 1:
             cut = sum(len(rollouts.tokens[row]) > max_tokens for rows in chosen for row in rows)
-            return Payload(packed, len(chosen), len(groups), cut, max_tokens)
+            return Payload(packed, len(chosen), comparison.totals.groups, cut, max_tokens)
         keep = max(1, int(0.9 * keep * MAX_TEXT / len(packed)))  # long prompts, many different tokens
 
 

@@ -37,12 +37,12 @@ class Page:
     rows: Sequence[Sequence[str]]
 
 
-def render(comparison: Comparison, *, source: Path, command: str) -> str:
+def render(comparison: Comparison, *, sources: Sequence[Path], command: str) -> str:
     """The page's HTML. Everything that comes from a file or a plugin is escaped: a response never executes.
 
     Args:
         comparison: What to show.
-        source: The file or folder that the rollouts come from.
+        sources: The files and folders that the rollouts come from.
         command: The command line that made it.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,7 +57,7 @@ def render(comparison: Comparison, *, source: Path, command: str) -> str:
     axes, rows = charts.profile_rows(comparison)
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
-        source=source.name,
+        source=", ".join(path.name for path in sources),
         facts=_facts(comparison),
         failures=charts.failures(comparison),
         tables=_tables(comparison),
@@ -66,7 +66,7 @@ def render(comparison: Comparison, *, source: Path, command: str) -> str:
         profile_rows=rows,
         height=charts.HEIGHT,
         percent=tables.percent,
-        provenance=_provenance(comparison, source, command),
+        provenance=_provenance(comparison, sources, command),
         left_out=by_reason(comparison.left_out),
         notes=_notes(comparison.rollouts.metadata.get("notes", [])),
         payload=pack(comparison),
@@ -77,9 +77,9 @@ def render(comparison: Comparison, *, source: Path, command: str) -> str:
     )
 
 
-def write_report(comparison: Comparison, path: Path, *, source: Path, command: str) -> None:
+def write_report(comparison: Comparison, path: Path, *, sources: Sequence[Path], command: str) -> None:
     """Write the page to ``path``."""
-    page = render(comparison, source=source, command=command)
+    page = render(comparison, sources=sources, command=command)
     path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no text
 
 
@@ -89,14 +89,13 @@ def _notes(noted: Any) -> list[str]:
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:
-    rollouts = comparison.rollouts
-    solved = float(np.mean([reward > comparison.threshold for reward in rollouts.rewards]))
+    totals = comparison.totals
     return {
-        "groups": f"{len(set(rollouts.groups)):,}",
-        "responses": f"{len(rollouts):,}",
-        "tokens": f"{sum(map(len, rollouts.tokens)):,}",
-        f"successful (reward above {comparison.threshold:g})": f"{100 * solved:.1f} %",
-        "mean reward": f"{float(np.mean(rollouts.rewards)):.3g}",
+        "groups": f"{totals.groups:,}",
+        "responses": f"{totals.responses:,}",
+        "tokens": f"{totals.tokens:,}",
+        f"successful (reward above {comparison.threshold:g})": f"{100 * totals.solved:.1f} %",
+        "mean reward": f"{totals.mean_reward:.3g}",
     }
 
 
@@ -129,11 +128,11 @@ def _extremes(results: Sequence[Result]) -> Page:
     return Page("Largest |A|", tables.EXTREMES, columns, rows)
 
 
-def _provenance(comparison: Comparison, source: Path, command: str) -> list[tuple[str, Any]]:
-    hashes = [(f"SHA-256 of {path.name}", _sha256(path)) for path in files_of(source)]
+def _provenance(comparison: Comparison, sources: Sequence[Path], command: str) -> list[tuple[str, Any]]:
+    hashes = [(f"SHA-256 of {path.name}", _sha256(path)) for source in sources for path in files_of(source)]
     rows: list[tuple[str, Any]] = [
         ("Command", command),
-        ("Folder" if source.is_dir() else "File", source.name),
+        *(("Folder" if source.is_dir() else "File", source.name) for source in sources),
         *hashes,
         ("advantage-zoo", advantage_zoo.__version__),
         ("NumPy", np.__version__),

@@ -36,12 +36,10 @@ def cosine(value: float | None) -> str:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Every table, then the picture."""
-    rollouts = comparison.rollouts
-    groups = len(set(rollouts.groups))
-    solved = np.mean([reward > comparison.threshold for reward in rollouts.rewards])
+    totals = comparison.totals
     console.print(
-        f"{len(rollouts)} responses to {groups} prompts, {sum(map(len, rollouts.tokens)):,} tokens, "
-        f"{100 * solved:.1f} % of the responses successful\n"
+        f"{totals.responses} responses to {totals.groups} prompts, {totals.tokens:,} tokens, "
+        f"{100 * totals.solved:.1f} % of the responses successful\n"
     )
     _print(console, signal_table(comparison), signal_legend(comparison.results[0]))
     if any(r.metrics.right_steps_punished.total or r.metrics.wrong_steps_rewarded.total for r in comparison.results):

@@ -221,6 +221,7 @@ class Dump:
                 token_ids=[row["token_ids"] for row in rows],
                 rewards=[row["reward"] for row in rows],
                 groups=groups,
+                steps=_steps(rows),
                 metadata={"format": self.format.name, "files": len(files_of(self.path)), "notes": list(self.notes)},
                 **optional,
             )
@@ -233,6 +234,8 @@ class Dump:
         if given["text"] is None:
             raise RowError(f"has no {self.names['text']}")
         row: dict[str, Any] = {"prompt": prompt_text(given["prompt"]), "group": self._key(raw)}
+        if isinstance(raw.get("step"), int):
+            row["step"] = raw["step"]
         row["reward"] = self.reward.of(raw)
         if not math.isfinite(row["reward"]):
             raise RowError(f"has no finite number in {self.reward}")
@@ -245,6 +248,11 @@ class Dump:
         if not row["words"]:
             row |= _lists(given, len(row["tokens"]))
         return row
+
+
+def _steps(rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
+    """The training step of each row, if all say it."""
+    return [row["step"] for row in rows] if all("step" in row for row in rows) else None
 
 
 def _texts(value: Any) -> list[str]:

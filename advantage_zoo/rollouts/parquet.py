@@ -1,4 +1,4 @@
-"""The Parquet schema of rollouts, and its reader and writer. docs/rollouts.md describes the columns."""
+"""Reader and writer of rollout files, Parquet by the schema of columns.py."""
 
 # pyarrow comes without types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -6,12 +6,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from advantage_zoo.rollouts.columns import RolloutFileError, column_as, first_line, plural, present, schema
 from advantage_zoo.rollouts.rollouts import SIGNALS, Rollouts
 
 if TYPE_CHECKING:
@@ -19,38 +20,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 _METADATA = b"advantage_zoo"
-_OPTIONAL = (*SIGNALS, "response_mask", "step_index", "step_correct")
-
-
-class RolloutFileError(ValueError):
-    """A file cannot be read as rollouts; the message names the file, the column and what to do."""
-
-
-def schema() -> "pa.Schema":
-    """Columns and types. The per-token signals, the mask and the steps may be absent."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            pa.field("prompt", pa.string()),
-            pa.field("text", pa.string()),
-            pa.field("tokens", pa.list_(pa.string())),
-            pa.field("token_ids", pa.list_(pa.int32())),
-            pa.field("reward", pa.float64()),
-            pa.field("group", pa.int64()),
-            pa.field("logprobs", pa.list_(pa.float32())),
-            pa.field("ref_logprobs", pa.list_(pa.float32())),
-            pa.field("entropies", pa.list_(pa.float32())),
-            pa.field("response_mask", pa.list_(pa.bool_())),
-            pa.field("step_index", pa.list_(pa.int32())),
-            pa.field("step_correct", pa.list_(pa.bool_())),
-        ]
-    )
-
-
-def _plural(column: str) -> str:
-    """Columns are called after one response, fields after all."""
-    return {"prompt": "prompts", "text": "texts", "reward": "rewards", "group": "groups"}.get(column, column)
 
 
 SHIPPED = {
@@ -87,7 +56,7 @@ def write_rollouts(rollouts: Rollouts, path: str | Path) -> None:
         raise RolloutFileError(f"{path} is a folder; name a file in it, for instance {path / 'rollouts.parquet'}.")
     if not path.parent.is_dir():
         raise RolloutFileError(f"{path} can't be written: there is no folder {path.parent}; make it first.")
-    given = {str(f.name): getattr(rollouts, _plural(str(f.name))) for f in schema()}
+    given = {str(f.name): getattr(rollouts, plural(str(f.name))) for f in schema()}
     save_table(make_table({name: x for name, x in given.items() if x is not None}, rollouts.metadata), path)
 
 
@@ -108,7 +77,7 @@ def save_table(table: "pa.Table", path: Path) -> None:
             os.fsync(file.fileno())  # or a machine that goes down might keep the new name and not what is in it
         unfinished.replace(path)  # a reader sees the old file or the whole new one
     except (pa.ArrowException, OSError) as error:
-        raise RolloutFileError(f"{path} can't be written ({_first_line(error)}).") from error
+        raise RolloutFileError(f"{path} can't be written ({first_line(error)}).") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -148,9 +117,7 @@ def _array(f: "pa.Field[Any]", column: Any) -> "pa.Array[Any]":
     try:
         return column.cast(f.type) if isinstance(column, pa.Array) else pa.array(list(column), type=f.type)
     except (pa.ArrowException, TypeError, OverflowError) as error:
-        raise RolloutFileError(
-            f"{_plural(str(f.name))} can't be written as {f.type} ({_first_line(error)})."
-        ) from error
+        raise RolloutFileError(f"{plural(str(f.name))} can't be written as {f.type} ({first_line(error)}).") from error
 
 
 def is_rollout_file(path: Path) -> bool:
@@ -187,92 +154,66 @@ def read_rollouts(path: str | Path) -> Rollouts:
         with pq.ParquetFile(path) as file:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
-        raise RolloutFileError(f"{path} is not a readable Parquet file ({_first_line(error)}).") from error
+        raise RolloutFileError(f"{path} is not a readable Parquet file ({first_line(error)}).") from error
     return from_table(path, table)
 
 
 def from_table(path: str | Path, table: "pa.Table") -> Rollouts:
     """Rollouts from a table of a file's rows, at least one; ``path`` is what errors call it. Raises as the reader."""
     metadata = read_metadata(path, table.schema)
-    columns: dict[str, Any] = {}
-    for f in schema():
-        if table.column_names.count(f.name) == 1:
-            columns[_plural(str(f.name))] = _column(path, table, f)
-        elif f.name in table.column_names:
-            raise RolloutFileError(f"{path} has more than one column {f.name!r}; keep one.")
-        elif f.name not in _OPTIONAL:
-            raise RolloutFileError(
-                f"{path} has no column {f.name!r}; it has {', '.join(table.column_names) or 'none'}. "
-                "docs/rollouts.md lists the columns of a rollout file."
-            )
+    columns = columns_of(path, table)
     if table.num_rows == 0:
         raise RolloutFileError(f"{path} holds no rows; a rollout file holds at least one response.")
+    return made_of([columns], metadata, str(path))
+
+
+def columns_of(path: str | Path, table: "pa.Table") -> dict[str, Any]:
+    """The columns of a table that stands in a file, by the names of the fields of :class:`Rollouts`.
+
+    Raises:
+        RolloutFileError: One is missing, or holds a value that does not fit.
+    """
+    return {plural(str(f.name)): _column(path, table, f) for f in present(path, table.column_names)}
+
+
+def made_of(parts: Sequence[dict[str, list[Any]]], metadata: dict[str, Any], where: str) -> Rollouts:
+    """Rollouts of columns, one part after the other; a group that is met at several steps is as many groups.
+
+    Raises:
+        RolloutFileError: They don't fit together.
+    """
+    columns: dict[str, Any] = {name: [entry for part in parts for entry in part[name]] for name in parts[0]}
+    if "steps" in columns:
+        columns["groups"] = numbered(columns["groups"], columns["steps"])
     try:
         return Rollouts(**columns, metadata=metadata)
     except ValueError as error:
-        raise RolloutFileError(f"{path}: {error}") from error
+        raise RolloutFileError(f"{where}: {error}") from error
+
+
+def numbered(groups: Sequence[int], steps: Sequence[int]) -> Sequence[int]:
+    """``groups`` as they are if each is met at one step alone, else numbered anew in order of appearance."""
+    pairs = list(zip(steps, groups, strict=True))
+    numbers = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    return groups if len(numbers) == len(set(groups)) else [numbers[pair] for pair in pairs]
 
 
 def _column(path: str | Path, table: "pa.Table", f: "pa.Field[Any]") -> list[Any]:
-    import pyarrow as pa
-
-    stored = table.schema.field(f.name).type
-    if not _fits(stored, f.type):
-        raise RolloutFileError(f"{path}: column {f.name!r} has type {stored}; expected {f.type}.")
-    column = table.column(f.name)
-    try:
-        if pa.types.is_boolean(stored) and f.name == "reward":
-            column = column.cast(pa.int8())
-        column = column.cast(f.type).combine_chunks()
-    except pa.ArrowException as error:
-        raise RolloutFileError(
-            f"{path}: column {f.name!r}, of type {stored}, can't be read as {f.type} ({_first_line(error)})."
-        ) from error
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise RolloutFileError(f"{path}: column {f.name!r}, row {row}, is null; expected {f.type}.")
-    if not pa.types.is_list(f.type):
-        return cast("list[Any]", column.to_pylist())
-    ends = column.offsets.to_numpy()
-    values = column.values
-    if values.null_count and f.name != "step_correct":
-        _refuse_null_entry(path, f, column)
+    column = column_as(path, table.column(f.name).combine_chunks(), f)
     if f.name in SIGNALS:
-        flat = values.to_numpy(zero_copy_only=False)
+        ends = column.offsets.to_numpy()
+        flat = column.values.to_numpy(zero_copy_only=False)
         return [flat[start:end] for start, end in pairwise(ends)]
     return cast("list[Any]", column.to_pylist())
 
 
-def _refuse_null_entry(path: str | Path, f: "pa.Field[Any]", column: "pa.Array[Any]") -> None:
-    for row, entry in enumerate(column.to_pylist()):
-        if None in entry:
-            raise RolloutFileError(
-                f"{path}: column {f.name!r}, row {row}, entry {entry.index(None)}, is null; expected one value a token."
-            )
+def read_metadata(path: str | Path, stored: "pa.Schema") -> dict[str, Any]:
+    """What a file says of its rollouts; ``path`` is what errors call it.
 
-
-def _fits(stored: "pa.DataType", wanted: "pa.DataType") -> bool:
-    """Whether a column is of the right kind: Arrow itself would cast text to numbers and numbers to text."""
-    import pyarrow.types as kind
-
-    if kind.is_list(wanted):
-        is_list = kind.is_list(stored) or kind.is_large_list(stored) or kind.is_fixed_size_list(stored)
-        # A list column without a single entry may have lost its type.
-        return is_list and (kind.is_null(stored.value_type) or _fits(stored.value_type, wanted.value_type))
-    if kind.is_string(wanted):
-        text = stored.value_type if kind.is_dictionary(stored) else stored
-        return kind.is_string(text) or kind.is_large_string(text) or str(text) == "string_view"
-    if kind.is_boolean(wanted):
-        return kind.is_boolean(stored)
-    if kind.is_integer(wanted):
-        return kind.is_integer(stored)
-    is_number = kind.is_floating(stored) or kind.is_integer(stored) or kind.is_decimal(stored)
-    return is_number or (kind.is_float64(wanted) and kind.is_boolean(stored))
-
-
-def read_metadata(path: str | Path, schema: "pa.Schema") -> dict[str, Any]:
-    """What a file says of its rollouts; ``path`` is what errors call it. Raises as the reader."""
-    raw = (schema.metadata or {}).get(_METADATA)
+    Raises:
+        RolloutFileError: It is no JSON object, or of a format that this release does not read.
+    """
+    raw = (stored.metadata or {}).get(_METADATA)
     if raw is None:
         return {}
     try:
@@ -289,7 +230,3 @@ def read_metadata(path: str | Path, schema: "pa.Schema") -> dict[str, Any]:
             "so upgrade it or write the file anew."
         )
     return metadata
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -19,7 +19,7 @@ NO_STEP = -1
 """``step_index`` of a token that belongs to no step."""
 
 _A_TOKEN = (*SIGNALS, "token_ids", "response_mask", "step_index")
-_A_RESPONSE = ("prompts", "texts", "tokens", "groups", "step_correct", *_A_TOKEN)
+_A_RESPONSE = ("prompts", "texts", "tokens", "groups", "steps", "step_correct", *_A_TOKEN)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +33,8 @@ class Rollouts:
         token_ids: The ids of these tokens.
         rewards: Outcome reward of each response, (B,).
         groups: Which prompt each response answers, (B,); any integers, equal for equal prompts.
+        steps: The training step that each response was sampled at, (B,); the responses of a step are a batch, as those
+            of all are if ``None``. A group lies within one.
         logprobs: Nats, of each emitted token under the sampling policy; ``None`` if unknown, as the next four.
         ref_logprobs: Nats, of the same tokens under the reference policy.
         entropies: Nats, of the sampling policy's next-token distributions.
@@ -52,6 +54,7 @@ class Rollouts:
     token_ids: Sequence[Sequence[int]]
     rewards: Sequence[float]
     groups: Sequence[int]
+    steps: Sequence[int] | None = None
     logprobs: "Sequence[NDArray[np.float32]] | None" = None
     ref_logprobs: "Sequence[NDArray[np.float32]] | None" = None
     entropies: "Sequence[NDArray[np.float32]] | None" = None
@@ -74,6 +77,7 @@ class Rollouts:
                         f"{name}, row {row}, has {len(entry)} entries; expected {len(tokens)}, one a token."
                     )
         self._check_integers()
+        self._check_batches()
         self._check_steps()
         self._check_finite()
 
@@ -85,12 +89,22 @@ class Rollouts:
     def _check_integers(self) -> None:
         """A file holds integers: what is none would be cut to one on the way, and merge groups."""
         numbered = [("groups, row", row, group) for row, group in enumerate(self.groups)]
+        numbered += [("steps, row", row, step) for row, step in enumerate(self._column("steps"))]
         numbered += [
             (f"token_ids, row {r}, token", t, i) for r, ids in enumerate(self.token_ids) for t, i in enumerate(ids)
         ]
         for place, at, value in numbered:
             if not isinstance(value, numbers.Integral):
                 raise ValueError(f"{place} {at}, is {value!r}; expected an integer.")
+
+    def _check_batches(self) -> None:
+        first: dict[int, int] = {}
+        for row, (group, step) in enumerate(zip(self.groups, self._column("steps"), strict=False)):
+            if self._column("steps")[first.setdefault(group, row)] != step:
+                raise ValueError(
+                    f"groups, row {row}, is {group} at step {step}; row {first[group]} has this group at another step, "
+                    "number groups through all steps."
+                )
 
     def _check_steps(self) -> None:
         if (self.step_index is None) != (self.step_correct is None):
@@ -131,29 +145,17 @@ class Rollouts:
     def __len__(self) -> int:
         return len(self.rewards)
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """The signals that there are, by the names of the batch's fields."""
+        return frozenset(name for name in SIGNALS if getattr(self, name) is not None)
+
     def batch(self) -> RolloutBatch:
         """The rollouts as a padded NumPy batch, groups renumbered from 0.
 
         Token fields are (B, T) with T the longest response, at least 1: a batch of nothing but empty responses has one
         masked slot. Padding holds 0.
         """
-        import numpy as np
+        from advantage_zoo.rollouts.ragged import Ragged
 
-        rows = len(self)
-        width = max(1, *(len(tokens) for tokens in self.tokens))
-        _, group_ids = np.unique(np.asarray(self.groups), return_inverse=True)
-        mask = np.zeros((rows, width), dtype=bool)
-        signals: dict[str, Any] = {
-            name: np.zeros((rows, width), dtype=np.float32) for name in SIGNALS if getattr(self, name) is not None
-        }
-        for row, tokens in enumerate(self.tokens):
-            mask[row, : len(tokens)] = True if self.response_mask is None else np.asarray(self.response_mask[row], bool)
-            for name, padded in signals.items():
-                padded[row, : len(tokens)] = getattr(self, name)[row]
-        return RolloutBatch(
-            rewards=np.asarray(self.rewards, dtype=np.float64),
-            response_mask=mask,
-            group_ids=group_ids,
-            num_groups=int(group_ids.max()) + 1,
-            **signals,
-        )
+        return Ragged.of(self).batch()

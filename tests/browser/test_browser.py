@@ -17,7 +17,7 @@ NAMES = ("grpo", "dr_grpo", "gtpo", "ep_grpo")
 def written(folder, rollouts, names=NAMES, **options):
     source = rollout_file(folder / "made.parquet")
     done = compare(rollouts, names, **options)
-    write_report(done, folder / "report.html", source=source, command="advantage-zoo compare")
+    write_report(done, folder / "report.html", sources=[source], command="advantage-zoo compare")
     return folder / "report.html", done
 
 

@@ -111,7 +111,7 @@ def test_a_thousand_groups_load_in_time_and_stay_small(show, tmp_path):
     for name in ("entropies", "logprobs", "ref_logprobs"):  # no response twice, which would compress too well
         columns[name] = [x * rng.uniform(0.8, 1.2, len(x)) for x in columns[name]]
     rollouts = Rollouts(**columns, groups=[i // 8 for i in range(8000)])
-    fed, _ = choose(rollouts, "a file")
+    fed, _ = choose(rollouts.fields, "a file")
     report, _ = written(tmp_path, rollouts, fed)
     assert report.stat().st_size < 20e6
     begun = time.perf_counter()
