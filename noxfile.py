@@ -96,7 +96,7 @@ VLLM_IMPORTS = (
 
 # What verl imports and does not ask for; its extra for the CPU would pin another torch.
 VERL_IMPORTS = ("cachetools", "fastapi", "msgspec", "pyzmq", "uvicorn")
-VERL = ("verl==0.9.1", "transformers<5.11", "TransferQueue==0.1.11", *VERL_IMPORTS)
+VERL = ("verl==0.9.1", "transformers<5.11", "TransferQueue==0.1.11", "ray[data]", *VERL_IMPORTS)
 VERL_BEFORE = ("0.8.0", "0.7.1")
 """Releases before the default trainer of today; they ask for a NumPy that newer pyarrow and pandas do not take."""
 
@@ -110,10 +110,10 @@ def install_framework(session: nox.Session, framework: str) -> None:
 
 @nox.session
 def verl(session: nox.Session) -> None:
-    """verl and Ray for real: the stock trainer on the CPU, the adapter, the presets against verl's own estimators."""
+    """verl and Ray for real: the stock trainer on the CPU, the adapter, the presets, `compare --engine ray`."""
     install_framework(session, "verl")
     session.install("--no-deps", str(PLUGINS / "acme"))  # a third party's estimator, which is trained with
-    tests = ("test_verl.py", "test_dumps_verl.py", "verl_adapter", "test_verl_training.py")
+    tests = ("test_ray.py", "test_verl.py", "test_dumps_verl.py", "verl_adapter", "test_verl_training.py")
     session.run("pytest", *(f"tests/frameworks/{test}" for test in tests), *session.posargs)
 
 
@@ -200,6 +200,13 @@ def mutation(session: nox.Session) -> None:
     session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy,strict"
     session.run("mutmut", "run", *session.posargs)
     session.run("mutmut", "results")
+
+
+@nox.session(default=False)
+def scale(session: nox.Session) -> None:
+    """A million responses, 4 GB in DIR, through `compare` with processes and with Ray: `nox -s scale -- DIR --docs`."""
+    session.install("-e", ".[cli,ray]", "psutil>=6")
+    session.run("python", "benchmarks/million.py", *session.posargs)
 
 
 @nox.session
