@@ -46,7 +46,9 @@ class Run:
             "PYTHONPATH": str(HERE),
             "TORCHDYNAMO_DISABLE": "1",
             "HF_HUB_OFFLINE": "1",
+            # A minute and half a minute, which do not do where others use the processors.
             "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600",
+            "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "600",
         }
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         # The paths of Ray's sockets must be shorter than 108 bytes, and TMPDIR, which nox sets, may be long.
