@@ -12,7 +12,9 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 RAY = str(Path(sys.executable).with_name("ray"))
-HEAD = {"num_cpus": 8, "num_gpus": 4, "include_dashboard": True, "dashboard_agent_listen_port": 0}
+PORTS = {"dashboard_port": None, "dashboard_agent_listen_port": 0}
+"""The first that is free from 8265 on, and any."""
+HEAD = {"num_cpus": 8, "num_gpus": 4, "include_dashboard": True, **PORTS}
 
 
 def submit(address):
