@@ -236,7 +236,7 @@ def table(runs: Sequence[Run]) -> str:
     ]
     for run in runs:
         lines.append(
-            f"| {run.name} | {run.seconds / 60:.1f} | {run.cpu / 60:.1f} | {tokens / run.seconds:,.0f} | "
+            f"| {run.name} | {run.seconds / 60:.2f} | {run.cpu / 60:.2f} | {tokens / run.seconds:,.0f} | "
             f"{tokens / run.cpu:,.0f} | "
             f"{run.peak / 1e9:.2f} GB | {run.load:.1f} |"
         )
