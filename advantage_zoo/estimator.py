@@ -98,9 +98,16 @@ class Estimator(Parameterised, ABC):
     def explain(self, batch: "FlatBatch") -> Mapping[str, Array]:
         """What each token's advantage is made of, for reports: (N,) or (B,) arrays by name; nothing if not overridden.
 
-        What stands at masked tokens does not matter.
+        What stands at masked tokens does not matter. A class that overrides :meth:`compute` does not inherit it: what
+        another formula is made of would not be its own.
         """
         return no_arrays()
+
+    @classmethod
+    def explains(cls) -> bool:
+        """Whether :meth:`explain` is of this class's :meth:`compute`, and not of one that was overridden."""
+        owner = {name: next(c for c in cls.__mro__ if name in vars(c)) for name in ("compute", "explain")}
+        return owner["explain"] is not Estimator and issubclass(owner["explain"], owner["compute"])
 
     @property
     def batch_statistics(self) -> bool:

@@ -61,6 +61,19 @@ def unit(
     return Unit(centred, xp.sqrt(variance), half_range, varies)
 
 
+def moments(
+    x: Array, segment_ids: Array, num_segments: int, valid: Array, ddof: int = 0, weights: Array | None = None
+) -> tuple[Array, Array]:
+    """Mean and standard deviation of each element's segment, (N,) each, to be read: statistics are :func:`unit`'s."""
+    xp = namespace(x)
+    u = unit(x, segment_ids, num_segments, valid, ddof, weights)
+    weights = xp.where(valid, xp.ones_like(x) if weights is None else weights, 0.0)
+    total = segment_sum(xp.where(valid, weights * x, 0.0), segment_ids, num_segments)
+    count = segment_sum(weights, segment_ids, num_segments)
+    mean = total / xp.where(count > 0, count, 1.0)
+    return xp.take(mean, segment_ids), xp.take(2 * u.std * u.half_range, segment_ids)
+
+
 def centre(x: Array, segment_ids: Array, num_segments: int, valid: Array, weights: Array | None = None) -> Array:
     """``x - mean`` of its segment, (N,); exactly 0 where a segment's valid members are equal, and where not valid.
 

@@ -63,6 +63,8 @@ def lanes(comparison: Comparison, batch: RolloutBatch) -> list[Column]:
 
 def _parts(result: Result, batch: RolloutBatch, step: int | None) -> list[Column]:
     estimator = result.estimator.at(step)
+    if not estimator.explains():
+        return []
     try:
         explained = estimator.explain(FlatBatch(batch, estimator.needs, estimator.uses))
         return [_finite(_column(name, x, batch)) for name, x in explained.items()]

@@ -44,3 +44,5 @@ class DAPO(GRPO):
             "kept_groups": masked_mean(xp.astype(mixed, size.dtype), size > 0),
         }
         return Advantages(super().compute(batch).values, diagnostics)
+
+    explain = GRPO.explain

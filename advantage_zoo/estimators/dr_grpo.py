@@ -10,9 +10,9 @@ docs/estimators/dr_grpo.md.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import centre
+from advantage_zoo.arrays import Array, centre
 from advantage_zoo.estimator import Advantages, Estimator, Paper
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, group_terms, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -34,3 +34,7 @@ class DrGRPO(Estimator):
         """A_i on every token of response i."""
         advantages = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward and its group's mean."""
+        return group_terms(batch, self.singleton)

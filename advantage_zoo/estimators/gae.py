@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import Array
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.reinforce_pp import whitened
+from advantage_zoo.estimators.reinforce_pp import whitened, whitening_terms
 from advantage_zoo.flat import FlatBatch
 
 
@@ -46,10 +46,19 @@ class GAE(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """Eq. 16 by its backward recurrence."""
-        values = batch.values  # (N,)
-        errors = batch.dense_rewards + self.discount * batch.row_next(values) - values  # (N,)
-        advantages = batch.row_returns(errors, self.discount * self.decay(batch))
+        advantages = batch.row_returns(self.errors(batch), self.discount * self.decay(batch))
         return Advantages(whitened(batch, advantages, self.eps, self.ddof) if self.whiten else advantages)
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The token's own error and what later ones add; and what their sum is measured by where whitened."""
+        errors = self.errors(batch)
+        advantages = batch.row_returns(errors, self.discount * self.decay(batch))
+        terms = {"error": errors, "later errors": advantages - errors}
+        return {**terms, **(whitening_terms(batch, advantages, self.ddof) if self.whiten else {})}
+
+    def errors(self, batch: FlatBatch) -> Array:
+        """d_t (N,)."""
+        return batch.dense_rewards + self.discount * batch.row_next(batch.values) - batch.values
 
     def decay(self, batch: FlatBatch) -> Array | float:
         """Lambda, one for all or (N,) by the response's length."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 from advantage_zoo.arrays import Array, standardise, widen
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
-from advantage_zoo.estimators.reinforce_pp_baseline import over_batch
+from advantage_zoo.estimators.reinforce_pp_baseline import over_batch, over_batch_terms
 from advantage_zoo.flat import FlatBatch
 
 
@@ -54,29 +54,42 @@ class GDPO(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i."""
-        total = self.total(batch)  # (B,)
+        total = self.total(batch)[0]  # (B,)
         if self.singleton == "raise":
             total = apply_singleton("raise", total, batch)
         if self.whiten:
-            # Standardised groups leave the batch's mean at 0; see reinforce_pp_baseline.
-            recentre = self.weighting == "token" or self.singleton == "raw"
-            total = over_batch(batch, total, self.weighting, self.eps, self.ddof, recentre)
+            total = over_batch(batch, total, self.weighting, self.eps, self.ddof, self.recentres)
         return Advantages(batch.to_tokens(total))
 
-    def total(self, batch: FlatBatch) -> Array:
-        """S_i (B,); what is left of components that cancel by rounding alone is 0, or the batch would magnify it."""
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The components' parts, which sum to S_i, and what that is measured by."""
+        total, parts = self.total(batch)
+        over = over_batch_terms(batch, total, self.weighting, self.ddof, self.recentres) if self.whiten else {}
+        return {**{f"component {k}": part for k, part in enumerate(parts, 1)}, **over}
+
+    @property
+    def recentres(self) -> bool:
+        """Standardised groups leave the batch's mean at 0; see reinforce_pp_baseline."""
+        return self.weighting == "token" or self.singleton == "raw"
+
+    def total(self, batch: FlatBatch) -> tuple[Array, list[Array]]:
+        """S_i (B,), and what it is the sum of.
+
+        What is left of components that cancel by rounding alone is 0, or the batch would magnify it.
+        """
         xp, rewards = batch.xp, widen(batch.reward_components)  # (B, K)
         weights = self.weights or (1.0,) * int(rewards.shape[1])
         if len(weights) != rewards.shape[1]:
             raise ValueError(
                 f"gdpo.weights has {len(weights)} numbers; the batch has {rewards.shape[1]} reward components."
             )
-        total = xp.zeros_like(batch.rewards)
+        total, parts = xp.zeros_like(batch.rewards), list[Array]()
         for k, weight in enumerate(weights):
             reward = rewards[:, k]
             z = standardise(
                 reward, batch.group_ids, batch.num_groups, batch.nonempty, eps=self.group_eps, ddof=self.ddof
             )
-            total = total + weight * (xp.where(batch.alone, reward, z) if self.singleton == "raw" else z)
+            parts.append(weight * (xp.where(batch.alone, reward, z) if self.singleton == "raw" else z))
+            total = total + parts[-1]
         rounding = 16 * float(xp.finfo(total.dtype).eps) * sum(map(abs, weights))
-        return xp.where(xp.abs(total) > rounding, total, 0.0)
+        return xp.where(xp.abs(total) > rounding, total, 0.0), parts

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import Array, centre, saturating, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction, param
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, group_terms, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -49,6 +49,13 @@ class GPG(Estimator):
         centred = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
         advantages = saturating(centred, self.factor(batch))
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward, its group's mean, and alpha."""
+        xp = batch.xp
+        alpha = self.factor(batch) * xp.ones_like(batch.rewards)
+        alpha = xp.where(batch.alone, 1.0, alpha) if self.singleton == "raw" else alpha
+        return {**group_terms(batch, self.singleton), "alpha": alpha}
 
     def factor(self, batch: FlatBatch) -> Array:
         """Alpha, a scalar, at least 1."""

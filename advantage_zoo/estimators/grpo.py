@@ -7,7 +7,7 @@ section 4.1.2 (outcome supervision). The paper gives neither ddof nor epsilon; f
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from advantage_zoo.arrays import Array, is_concrete, standardise
+from advantage_zoo.arrays import Array, is_concrete, moments, standardise
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.flat import FlatBatch
 
@@ -45,10 +45,29 @@ class GRPO(Estimator):
         advantages = group_advantages(batch, self.eps, self.ddof)  # (B,)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
 
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward, and what it is measured by."""
+        return group_terms(batch, self.singleton, self.ddof)
+
 
 def group_advantages(batch: FlatBatch, eps: float, ddof: int) -> Array:
     """Rewards standardised within their group, (B,); responses without a valid token do not count."""
     return standardise(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty, eps=eps, ddof=ddof)
+
+
+def group_terms(batch: FlatBatch, singleton: str, ddof: int | None = None) -> dict[str, Array]:
+    """Each response's reward, its group's mean and, with ``ddof``, its group's standard deviation, (B,) each."""
+    mean, deviation = moments(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty, ddof or 0)
+    terms = {"reward": batch.rewards, "group mean": mean}
+    return singleton_terms(singleton, terms if ddof is None else {**terms, "group deviation": deviation}, batch)
+
+
+def singleton_terms(policy: str, terms: dict[str, Array], batch: FlatBatch) -> dict[str, Array]:
+    """``terms`` (B,), but for the raw reward of a group of one a baseline of 0 and a deviation of 1."""
+    if policy != "raw":
+        return terms
+    instead = {name: 1.0 if "deviation" in name else 0.0 for name in terms if name != "reward"}
+    return {name: batch.xp.where(batch.alone, instead[name], x) if name in instead else x for name, x in terms.items()}
 
 
 def apply_singleton(policy: str, advantages: Array, batch: FlatBatch) -> Array:

@@ -6,9 +6,9 @@ Tan et al., "GTPO and GRPO-S: Token and Sequence-Level Reward Shaping with Polic
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import segment_max, standardise
+from advantage_zoo.arrays import Array, moments, segment_max, standardise
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param, singleton_terms
 from advantage_zoo.estimators.gtpo import PAPER, entropy_weights, right_rewards
 from advantage_zoo.flat import FlatBatch
 
@@ -39,9 +39,35 @@ class GRPOS(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """The z-score of Eq. 9's reward on every token of a response."""
+        outcome, share, sets = self.shaped(batch)  # (B,)
+        segments, count = self.scope(batch, sets)
+        advantages = standardise(outcome + share, segments, count, batch.nonempty, eps=self.eps, ddof=self.ddof)  # (B,)
+        return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The parts of the shaped reward, less a constant of the group, and what they are measured by."""
+        outcome, share, sets = self.shaped(batch)  # (B,)
+        segments, count = self.scope(batch, sets)
+        mean, deviation = moments(outcome + share, segments, count, batch.nonempty, self.ddof)
+        terms = {"outcome": outcome, "entropy share": share, "mean": mean, "deviation": deviation}
+        terms = singleton_terms(self.singleton, terms, batch)
+        if self.singleton == "raw":
+            terms["outcome"] = batch.xp.where(batch.alone, batch.rewards, terms["outcome"])
+        return terms
+
+    def scope(self, batch: FlatBatch, sets: Array) -> tuple[Array, int]:
+        """(B,) what the z-score is over, and how many of these there are."""
+        return (batch.group_ids, batch.num_groups) if self.zscore == "joint" else (sets, 2 * batch.num_groups)
+
+    def shaped(self, batch: FlatBatch) -> tuple[Array, Array, Array]:
+        """Eq. 9 less a constant of the group, so that equal rewards are exactly equal.
+
+        Returns:
+            (B,) each: what the outcome adds, what the entropy adds, and the response's set, O- or O+ of its group.
+        """
         xp, groups, counts = batch.xp, batch.num_groups, batch.nonempty
         right = batch.rewards > self.reward_threshold  # (B,)
-        sets = batch.group_ids * 2 + xp.astype(right, batch.group_ids.dtype)  # (B,) O- and O+ of each group
+        sets = batch.group_ids * 2 + xp.astype(right, batch.group_ids.dtype)  # (B,)
 
         entropies = xp.clip(batch.entropies, self.entropy_low, self.entropy_high)  # (N,)
         highest = segment_max(xp.where(batch.mask, entropies, -xp.inf), batch.row_ids, batch.num_rows)
@@ -52,12 +78,8 @@ class GRPOS(Estimator):
 
         weights = self.beta2 * entropy_weights(mean_entropies, right, sets, 2 * groups, counts)  # (B,)
         above, mean = right_rewards(batch, right, sets, self.beta1)
-        # Shaped rewards, Eq. 9, less a constant of the group, so that equal ones are exactly equal.
-        shaped = xp.where(right, above + weights, -weights)  # (B,)
+        gap = xp.zeros_like(mean)
         if self.zscore == "joint":
-            both = batch.group_sum(xp.astype(right, shaped.dtype)) > 0  # (G,)
+            both = batch.group_sum(xp.astype(right, above.dtype)) > 0  # (G,)
             gap = xp.where(both, mean + self.beta1 + 2 * self.beta2, 0.0)
-            shaped = xp.where(right, shaped, shaped - xp.take(gap, batch.group_ids))
-        segments, count = (batch.group_ids, groups) if self.zscore == "joint" else (sets, 2 * groups)
-        advantages = standardise(shaped, segments, count, counts, eps=self.eps, ddof=self.ddof)  # (B,)
-        return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+        return xp.where(right, above, -xp.take(gap, batch.group_ids)), xp.where(right, weights, -weights), sets

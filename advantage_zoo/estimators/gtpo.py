@@ -5,10 +5,18 @@ and 6. Not the GTPO of arXiv:2508.03772, which is another method of the same nam
 """
 
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-from advantage_zoo.arrays import Array, centre, namespace, segment_cumsum, segment_max, segment_sum, standardise
+from advantage_zoo.arrays import (
+    Array,
+    centre,
+    moments,
+    namespace,
+    segment_cumsum,
+    segment_max,
+    segment_sum,
+    standardise,
+)
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.flat import FlatBatch
 
@@ -38,6 +46,23 @@ class GTPO(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """Eq. 6 on every token, of shaped rewards less a constant of the set, so that equal ones are exactly equal."""
+        shaped = self.shaped(batch)
+        z = [
+            standardise(x, ids, count, shaped.valid, eps=self.eps, ddof=self.ddof)
+            for x, ids, count in self.scopes(batch, shaped)
+        ]
+        return Advantages(batch.xp.where(shaped.right, z[0], z[-1]))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The parts of the shaped reward, less a constant of the set, and what they are measured by."""
+        xp, shaped = batch.xp, self.shaped(batch)
+        measured = [moments(x, ids, n, shaped.valid, self.ddof) for x, ids, n in self.scopes(batch, shaped)]
+        mean, deviation = (xp.where(shaped.right, x, y) for x, y in zip(measured[0], measured[-1], strict=True))
+        parts = {"outcome": shaped.outcome, "entropy share": shaped.share}
+        return {**parts, "set mean": mean, "set deviation": deviation}
+
+    def shaped(self, batch: FlatBatch) -> "Shaped":
+        """Eq. 3 and 5."""
         xp, groups = batch.xp, batch.num_groups
         right = batch.rewards > self.reward_threshold  # (B,)
         sets = batch.group_ids * 2 + xp.astype(right, batch.group_ids.dtype)  # (B,) O- and O+ of each group
@@ -46,14 +71,35 @@ class GTPO(Estimator):
         cells = xp.where(valid, cells_by_position(batch, sets, 2 * groups), 0)  # (N,)
         weights = self.alpha2 * entropy_weights(entropies, is_right, cells, cells.shape[0], valid)
         above, mean = right_rewards(batch, right, sets, self.alpha1)
-        shaped = xp.where(is_right, batch.to_tokens(above) + weights, -weights)  # (N,) less a constant of the set
-        z = partial(standardise, valid=valid, eps=self.eps, ddof=self.ddof)
+        outcome = xp.where(is_right, batch.to_tokens(above), 0.0)
+        return Shaped(is_right, valid, sets, outcome, xp.where(is_right, weights, -weights), mean)
+
+    def scopes(self, batch: FlatBatch, shaped: "Shaped") -> list[tuple[Array, Array, int]]:
+        """What the z-score is over, first for right tokens, last for wrong ones: values, segments and their number."""
+        xp, groups, total = batch.xp, batch.num_groups, shaped.outcome + shaped.share
         if self.zscore == "set":
-            return Advantages(z(shaped, batch.to_tokens(sets), 2 * groups))
-        nothing = xp.take(-mean - self.alpha2, batch.token_groups)  # (N,) a reward of 0, less O+'s constant
-        positive = z(xp.where(is_right, shaped, nothing), batch.token_groups, groups)
-        negative = z(xp.where(is_right, self.alpha1 + self.alpha2, shaped), batch.token_groups, groups)
-        return Advantages(xp.where(is_right, positive, negative))
+            return [(total, batch.to_tokens(shaped.sets), 2 * groups)]
+        nothing = xp.take(-shaped.mean - self.alpha2, batch.token_groups)  # (N,) a reward of 0, less O+'s constant
+        positive = xp.where(shaped.right, total, nothing)
+        negative = xp.where(shaped.right, self.alpha1 + self.alpha2, total)
+        return [(x, batch.token_groups, groups) for x in (positive, negative)]
+
+
+class Shaped(NamedTuple):
+    """A token's shaped reward, less a constant of its set, in its two parts."""
+
+    right: Array
+    """(N,) bool: whether its response is right."""
+    valid: Array
+    """(N,) bool: whether it counts."""
+    sets: Array
+    """(B,) O- and O+ of each group."""
+    outcome: Array
+    """(N,) reward above the mean of the set's."""
+    share: Array
+    """(N,) what its entropy adds."""
+    mean: Array
+    """(G,) mean of the right rewards."""
 
 
 def cells_by_position(batch: FlatBatch, sets: Array, count: int) -> Array:

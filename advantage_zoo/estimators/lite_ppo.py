@@ -8,9 +8,9 @@ tokens, is the loss's.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import centre, unit
+from advantage_zoo.arrays import Array, centre, moments, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, group_terms, singleton_param, singleton_terms
 from advantage_zoo.flat import FlatBatch
 
 
@@ -41,3 +41,9 @@ class LitePPO(Estimator):
         spread = unit(batch.rewards, batch.group_ids * 0, 1, batch.nonempty, self.ddof)
         advantages = centred * 0.5 / spread.half_spread(self.eps)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward, its group's mean and the batch's deviation."""
+        _, deviation = moments(batch.rewards, batch.group_ids * 0, 1, batch.nonempty, self.ddof)
+        terms = {**group_terms(batch, "zero"), "batch deviation": deviation}
+        return singleton_terms(self.singleton, terms, batch)

@@ -8,9 +8,9 @@ probability into the gradient of its logarithm.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import segment_max, unit
+from advantage_zoo.arrays import Array, moments, segment_max, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, group_terms, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -48,3 +48,15 @@ class MaxRL(Estimator):
         half = xp.minimum(u.half_range, scale) / scale  # (G,) of the range, at most 1
         advantages = xp.where(xp.take(counts, ids), u.centred * xp.take(2 * half / mean, ids), 0.0)  # (B,)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward, its group's mean, and what divides: the mean, or 0 where that does not count."""
+        terms = group_terms(batch, self.singleton)
+        mean, absolute = (
+            moments(x, batch.group_ids, batch.num_groups, batch.nonempty)[0]
+            for x in (batch.rewards, batch.xp.abs(batch.rewards))
+        )
+        divisor = batch.xp.where(mean > self.floor * absolute, mean, 0.0)
+        if self.singleton == "raw":
+            divisor = batch.xp.where(batch.alone, 1.0, divisor)
+        return {**terms, "divisor": divisor}

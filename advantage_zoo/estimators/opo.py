@@ -6,9 +6,9 @@ Hao et al., "On-Policy RL with Optimal Reward Baseline", arXiv:2505.23585.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import centre
+from advantage_zoo.arrays import Array, centre, moments
 from advantage_zoo.estimator import Advantages, Estimator, Paper
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param, singleton_terms
 from advantage_zoo.flat import FlatBatch
 
 
@@ -28,3 +28,8 @@ class OPO(Estimator):
         """A_i on every token of response i."""
         advantages = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty, weights=batch.lengths)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward and the mean that weighs by length."""
+        mean, _ = moments(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty, weights=batch.lengths)
+        return singleton_terms(self.singleton, {"reward": batch.rewards, "mean by length": mean}, batch)

@@ -49,6 +49,11 @@ class OTB(Estimator):
             advantages = xp.where(xp.take(members, cells) == 1, returns, advantages)
         return Advantages(advantages)
 
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The return and the baseline of its place."""
+        returns = batch.row_returns(batch.dense_rewards)  # (N,)
+        return {"return": returns, "baseline": returns - self.compute(batch).values}
+
     def energies(self, batch: FlatBatch) -> Array:
         """W (N,), not negative: 1 - 2 pi + sum pi^2, in a form that keeps its digits where pi is near 1, summed."""
         xp = batch.xp

@@ -33,17 +33,21 @@ class PassK(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """The same on every token of a response."""
+        fails, fails_with = self.explain(batch).values()  # (B,)
+        variance = fails * (1 - fails)
+        scale = 1 / batch.xp.sqrt(batch.xp.where(variance > 0, variance, batch.xp.inf))
+        return Advantages(batch.to_tokens((fails - fails_with) * scale))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The probabilities that no one of k is right, of any k (f), and of those with this response among them."""
         xp = batch.xp
         right = batch.rewards > self.reward_threshold  # (B,)
         size = batch.group_sizes  # (G,)
         wrong = size - batch.group_sum(xp.astype(right, size.dtype))  # (G,)
         fails = all_wrong(wrong, size, self.k)  # (G,) f
         fails_with = all_wrong(wrong - 1, size - 1, self.k - 1)  # (G,) given that a wrong one is drawn
-        variance = fails * (1 - fails)
-        scale = 1 / xp.sqrt(xp.where(variance > 0, variance, xp.inf))
-        for_right, for_wrong = fails * scale, (fails - fails_with) * scale
-        advantages = xp.where(right, xp.take(for_right, batch.group_ids), xp.take(for_wrong, batch.group_ids))
-        return Advantages(batch.to_tokens(advantages))
+        with_this = xp.where(right, 0.0, xp.take(fails_with, batch.group_ids))
+        return {"none of k is right": xp.take(fails, batch.group_ids), "the same, this one drawn": with_this}
 
 
 def all_wrong(wrong: Array, size: Array, k: int) -> Array:

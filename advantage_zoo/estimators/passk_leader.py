@@ -7,9 +7,9 @@ with k the size of the group and a leave-one-out baseline, only the best respons
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import saturating, segment_max, segment_sum, unit
+from advantage_zoo.arrays import Array, moments, saturating, segment_max, segment_sum, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param, singleton_terms
 from advantage_zoo.flat import FlatBatch
 
 
@@ -46,3 +46,16 @@ class PassKLeader(Estimator):
             lead = saturating(lead * u.half_range, 2.0)
         advantages = xp.where(leads, xp.take(lead, ids), 0.0)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward, the best of the others', and the deviation that divides if any does."""
+        xp, ids, groups, r = batch.xp, batch.group_ids, batch.num_groups, batch.rewards
+        best = xp.take(segment_max(xp.where(batch.nonempty, r, -xp.inf), ids, groups), ids)  # (B,)
+        leads = batch.nonempty & (r == best)
+        behind = xp.take(segment_max(xp.where(batch.nonempty & ~leads, r, -xp.inf), ids, groups), ids)
+        one = xp.take(segment_sum(xp.astype(leads, r.dtype), ids, groups), ids) == 1
+        others = xp.where(leads & one & xp.isfinite(behind), behind, xp.where(batch.nonempty, best, 0.0))
+        terms = {"reward": r, "best of the others": others}
+        if self.normalise:
+            terms["group deviation"] = moments(r, ids, groups, batch.nonempty, self.ddof)[1]
+        return singleton_terms(self.singleton, terms, batch)

@@ -11,7 +11,7 @@ from typing import ClassVar
 from advantage_zoo.arrays import Array, centre
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
-from advantage_zoo.estimators.reinforce_pp import whitened
+from advantage_zoo.estimators.reinforce_pp import whitened, whitening_terms
 from advantage_zoo.flat import FlatBatch
 
 
@@ -51,14 +51,25 @@ class PRIME(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """Eq. 5 on every token."""
+        outcome, process = self.parts(batch)
+        advantages = outcome + process
+        return Advantages(whitened(batch, advantages, self.eps, ddof=1) if self.whiten else advantages)
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The two sums of Eq. 5, and what their sum is measured by where whitened."""
+        outcome, process = self.parts(batch)
+        over = whitening_terms(batch, outcome + process, ddof=1) if self.whiten else {}
+        return {"outcome": outcome, "process": process, **over}
+
+    def parts(self, batch: FlatBatch) -> tuple[Array, Array]:
+        """What the outcome and what the implicit rewards add, (N,) each."""
         size = batch.xp.take(batch.group_sizes, batch.group_ids)  # (B,)
         scale = size / batch.xp.clip(size - 1, 1)  # (B,) turns a distance from the mean to one from the others'
         outcome = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
         largest = float(batch.xp.finfo(outcome.dtype).max) / 2
         outcome = scale * batch.xp.clip(outcome, -largest, largest)
         outcome = batch.to_tokens(apply_singleton(self.singleton, outcome, batch))
-        advantages = outcome + batch.row_returns(self.steps(batch, scale), self.discount)
-        return Advantages(whitened(batch, advantages, self.eps, ddof=1) if self.whiten else advantages)
+        return outcome, batch.row_returns(self.steps(batch, scale), self.discount)
 
     def steps(self, batch: FlatBatch, scale: Array) -> Array:
         """(N,) implicit reward of each token less its baseline."""

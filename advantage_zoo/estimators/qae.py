@@ -7,9 +7,9 @@ arXiv:2509.22611: the K-quantile of the group's rewards takes the place of their
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import saturating, segment_quantile, unit
+from advantage_zoo.arrays import Array, moments, saturating, segment_quantile, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, singleton_param, singleton_terms
 from advantage_zoo.flat import FlatBatch
 
 
@@ -39,13 +39,28 @@ class QAE(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i, computed in units of the group's range."""
-        xp, ids, groups = batch.xp, batch.group_ids, batch.num_groups
-        u = unit(batch.rewards, ids, groups, batch.nonempty, self.ddof)
-        linear = self.convention == "linear"
-        baseline = segment_quantile(u.centred, ids, groups, batch.nonempty, self.quantile, linear=linear)  # (G,)
-        above = u.centred - xp.take(baseline, ids)  # (B,)
+        xp, ids = batch.xp, batch.group_ids
+        u = unit(batch.rewards, ids, batch.num_groups, batch.nonempty, self.ddof)
+        above = u.centred - xp.take(self.baseline(batch, u.centred), ids)  # (B,)
         if self.normalise:
             advantages = above * xp.take(u.half_range / u.half_spread(self.eps), ids)
         else:
             advantages = saturating(above * xp.take(u.half_range, ids), 2.0)
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward, its group's quantile and deviation."""
+        ids, groups = batch.group_ids, batch.num_groups
+        terms = {
+            "reward": batch.rewards,
+            "group quantile": batch.xp.take(self.baseline(batch, batch.rewards), ids),
+            "group deviation": moments(batch.rewards, ids, groups, batch.nonempty, self.ddof)[1],
+        }
+        if not self.normalise:
+            del terms["group deviation"]
+        return singleton_terms(self.singleton, terms, batch)
+
+    def baseline(self, batch: FlatBatch, x: Array) -> Array:
+        """(G,) quantile of ``x`` (B,)."""
+        linear = self.convention == "linear"
+        return segment_quantile(x, batch.group_ids, batch.num_groups, batch.nonempty, self.quantile, linear=linear)

@@ -8,9 +8,11 @@ arXiv:2501.03262 (v9), section 3.1, Eq. 4-5. The KL penalty of Eq. 4 is part of 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import Array, standardise
+from advantage_zoo.arrays import Array, moments, standardise
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
 from advantage_zoo.flat import FlatBatch
+
+WHITENING = ("batch mean", "batch deviation")
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,19 @@ class ReinforcePP(Estimator):
         returns = batch.row_returns(batch.dense_rewards, self.discount)  # (N,)
         return Advantages(whitened(batch, returns, self.eps, self.ddof))
 
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The return, and what it is measured by."""
+        returns = batch.row_returns(batch.dense_rewards, self.discount)  # (N,)
+        return {"return": returns, **whitening_terms(batch, returns, self.ddof)}
+
 
 def whitened(batch: FlatBatch, x: Array, eps: float, ddof: int) -> Array:
     """``x`` (N,) standardised over the valid tokens of the batch; exactly 0 where they are all equal."""
     xp = batch.xp
     limit = float(xp.finfo(x.dtype).max)  # an infinity would spoil the mean
     return standardise(xp.clip(x, -limit, limit), batch.row_ids * 0, 1, batch.counted, eps=eps, ddof=ddof)
+
+
+def whitening_terms(batch: FlatBatch, x: Array, ddof: int) -> dict[str, Array]:
+    """Mean and deviation of ``x`` (N,) over the valid tokens of the batch, (N,) each."""
+    return dict(zip(WHITENING, moments(x, batch.row_ids * 0, 1, batch.counted, ddof), strict=True))

@@ -8,9 +8,9 @@ response once. The KL term of Eq. 8 belongs to the loss.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import Array, centre, standardise
+from advantage_zoo.arrays import Array, centre, moments, standardise
 from advantage_zoo.estimator import Advantages, Estimator, Paper, param
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, group_terms, singleton_param
 from advantage_zoo.flat import FlatBatch
 
 
@@ -48,11 +48,23 @@ class ReinforcePPBaseline(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i."""
-        centred = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
-        centred = apply_singleton(self.singleton, centred, batch)
-        # Centred groups leave the batch's mean at 0; to subtract its rounding would move groups of equal rewards.
-        recentre = self.recentre and (self.weighting == "token" or self.singleton == "raw")
-        return Advantages(batch.to_tokens(over_batch(batch, centred, self.weighting, self.eps, self.ddof, recentre)))
+        d, weighting = self.distances(batch), self.weighting  # (B,)
+        return Advantages(batch.to_tokens(over_batch(batch, d, weighting, self.eps, self.ddof, self.recentres)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward, its group's mean, and what their difference is measured by."""
+        over = over_batch_terms(batch, self.distances(batch), self.weighting, self.ddof, self.recentres)
+        return {**group_terms(batch, self.singleton), **over}
+
+    def distances(self, batch: FlatBatch) -> Array:
+        """d_i (B,)."""
+        centred = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)
+        return apply_singleton(self.singleton, centred, batch)
+
+    @property
+    def recentres(self) -> bool:
+        """Centred groups leave the batch's mean at 0; to subtract its rounding would move groups of equal rewards."""
+        return self.recentre and (self.weighting == "token" or self.singleton == "raw")
 
 
 def over_batch(batch: FlatBatch, x: Array, weighting: str, eps: float, ddof: int, subtract_mean: bool) -> Array:
@@ -67,3 +79,10 @@ def over_batch(batch: FlatBatch, x: Array, weighting: str, eps: float, ddof: int
         subtract_mean=subtract_mean,
         weights=batch.lengths if weighting == "token" else None,
     )
+
+
+def over_batch_terms(batch: FlatBatch, x: Array, weighting: str, ddof: int, subtract_mean: bool) -> dict[str, Array]:
+    """What :func:`over_batch` measures ``x`` (B,) by, (B,) each."""
+    weights = batch.lengths if weighting == "token" else None
+    mean, deviation = moments(x, batch.group_ids * 0, 1, batch.nonempty, ddof, weights)
+    return {"batch mean": mean, "batch deviation": deviation} if subtract_mean else {"batch deviation": deviation}

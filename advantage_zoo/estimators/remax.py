@@ -7,6 +7,7 @@ arXiv:2310.10505, Algorithm 1.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from advantage_zoo.arrays import Array
 from advantage_zoo.estimator import Advantages, Estimator, Paper
 from advantage_zoo.flat import FlatBatch
 
@@ -26,5 +27,10 @@ class ReMax(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """A_i on every token of response i."""
+        terms = self.explain(batch)
+        return Advantages(batch.to_tokens(terms["reward"] - terms["greedy reward"]))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """Both rewards."""
         baseline = batch.xp.astype(batch.baseline_rewards, batch.rewards.dtype)
-        return Advantages(batch.to_tokens(batch.rewards - baseline))
+        return {"reward": batch.rewards, "greedy reward": baseline}

@@ -8,7 +8,7 @@ advantage.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import segment_max, unit
+from advantage_zoo.arrays import Array, segment_max, unit
 from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction, param
 from advantage_zoo.estimators.grpo import group_advantages
 from advantage_zoo.flat import FlatBatch
@@ -36,6 +36,11 @@ class RLZVP(Estimator):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """Eq. 5 on the tokens of groups of equal rewards, GRPO's A_i on the others'."""
+        terms = self.explain(batch)
+        return Advantages(terms["outcome"] + terms["entropy"])
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """GRPO's A_i and Eq. 5's term, one of which is 0."""
         xp = batch.xp
         advantages = group_advantages(batch, self.eps, self.ddof)  # (B,)
         varies = unit(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty).varies  # (G,)
@@ -45,4 +50,8 @@ class RLZVP(Estimator):
         below = batch.to_tokens(xp.where(batch.nonempty, highest, 0.0)) - entropies  # (N,)
         right = batch.to_tokens(batch.rewards > self.reward_threshold)  # (N,)
         shaped = self.alpha * xp.where(right, entropies, -below)
-        return Advantages(xp.where(xp.take(varies, batch.token_groups), batch.to_tokens(advantages), shaped))
+        mixed = xp.take(varies, batch.token_groups)  # (N,)
+        return {
+            "outcome": xp.where(mixed, batch.to_tokens(advantages), 0.0),
+            "entropy": xp.where(mixed, 0.0, shaped),
+        }

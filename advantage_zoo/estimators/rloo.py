@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from advantage_zoo.arrays import Array, centre, saturating
 from advantage_zoo.estimator import Advantages, Estimator, Paper, Reduction
-from advantage_zoo.estimators.grpo import apply_singleton, singleton_param
+from advantage_zoo.estimators.grpo import apply_singleton, group_terms, singleton_param, singleton_terms
 from advantage_zoo.flat import FlatBatch
 
 
@@ -44,3 +44,11 @@ class RLOO(Estimator):
         advantages = centre(batch.rewards, batch.group_ids, batch.num_groups, batch.nonempty)  # (B,)
         advantages = saturating(advantages, xp.clip(size, 1) / xp.clip(size - 1, 1))
         return Advantages(batch.to_tokens(apply_singleton(self.singleton, advantages, batch)))
+
+    def explain(self, batch: FlatBatch) -> dict[str, Array]:
+        """The reward and the mean of the others'."""
+        xp = batch.xp
+        size = xp.take(batch.group_sizes, batch.group_ids)  # (B,)
+        rewards, mean = group_terms(batch, "zero").values()  # (B,)
+        others = mean + (mean - rewards) / xp.clip(size - 1, 1)
+        return singleton_terms(self.singleton, {"reward": rewards, "mean of the others": others}, batch)
