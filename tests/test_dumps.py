@@ -263,6 +263,11 @@ def test_a_signal_that_only_some_rows_have_is_left_out_and_said(tmp_path):
     assert "entropies is left out: 1 of 4 rows have none." in notes
 
 
+def test_a_mask_without_signals(tmp_path):
+    rows = [row | {"tokens": ["a", "b"], "response_mask": [True, False]} for row in verl()]
+    assert read(lines(tmp_path / "1.jsonl", rows))[0].response_mask == [[True, False]] * 4
+
+
 @pytest.mark.parametrize(
     ("extra", "sentence"),
     [

@@ -280,8 +280,8 @@ def _lists(given: Mapping[str, Any], count: int) -> dict[str, Any]:
 def _refuse_infinite(found: Mapping[str, Any]) -> None:
     import numpy as np
 
-    for name in SIGNALS:
-        bad = ~np.isfinite(found.get(name, ())) & np.asarray(found.get("response_mask", True))
+    for name in found.keys() & set(SIGNALS):
+        bad = ~np.isfinite(found[name]) & np.asarray(found.get("response_mask", True))
         if bad.any():
             raise RowError(f"has {name} with {found[name][int(bad.argmax())]} at token {int(bad.argmax())}")
 

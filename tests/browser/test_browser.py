@@ -70,6 +70,13 @@ def test_it_opens_with_the_telling_failure_and_colours_every_token(show, shipped
     assert page.locator(".col.begins").count() == len(correct)
 
 
+def parts_of(page, name, *names):
+    """What the card says that an estimator's advantage is made of."""
+    said = page.locator(f"#card tr:has(th:text-is('{name}')) .parts").inner_text().replace(MINUS, "-")
+    found = re.fullmatch(" ".join(rf"{part} (\S+)" for part in names), " ".join(said.split()))
+    return dict(zip(names, map(float, found.groups()), strict=True))
+
+
 def test_hovering_tells_the_numbers_of_the_token(show, shipped):
     report, done = shipped
     page = show(report)
@@ -83,14 +90,19 @@ def test_hovering_tells_the_numbers_of_the_token(show, shipped):
     ratio = done.rollouts.logprobs[row][7] - done.rollouts.ref_logprobs[row][7]
     assert float(told["entropy"]) == pytest.approx(done.rollouts.entropies[row][7], rel=2e-3)
     assert float(told["log-ratio to the reference"]) == pytest.approx(ratio, rel=2e-3)
-    assert page.locator("#card thead th").all_inner_texts() == [
-        *("estimator", "advantage", "gate", "bucket", "outcome", "progress")
-    ]
+    assert page.locator("#card thead th").all_inner_texts() == ["estimator", "advantage", "made of"]
     for result in done.results:
         cell = page.locator(f"#card tr:has(th:text-is('{result.key}')) td").first.inner_text()
         assert float(cell.replace(MINUS, "-")) == pytest.approx(result.values[row, 7], rel=2e-3)
-    ep = [float(x.replace(MINUS, "-")) for x in page.locator("#card tr:has-text('ep_grpo') td").all_inner_texts()]
-    assert ep[3] + ep[4] == pytest.approx(ep[0], rel=1e-2)
+    parts = parts_of(page, "ep_grpo", "gate", "bucket", "outcome", "progress")
+    assert parts["outcome"] + parts["progress"] == pytest.approx(done.results[3].values[row, 7], rel=1e-2)
+    rewards = np.array(done.rollouts.rewards)
+    group = rewards[np.array(done.rollouts.groups) == done.rollouts.groups[row]]
+    assert parts_of(page, "grpo", "reward", "group mean", "group deviation") == {
+        "reward": pytest.approx(rewards[row], abs=1e-9),
+        "group mean": pytest.approx(group.mean(), rel=2e-3),
+        "group deviation": pytest.approx(group.std(ddof=1), rel=2e-3),
+    }
     assert page.locator(".col.on").count() == 1
     page.mouse.move(5, 5)
     assert page.locator("#card").is_hidden()

@@ -7,8 +7,9 @@ import pytest
 from made_rollouts import made_rollouts
 from test_report import NASTY
 
+import advantage_zoo as az
 from advantage_zoo.compare.choosing import choose
-from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
+from advantage_zoo.rollouts import RolloutDump, Rollouts, Tokens, read, read_rollouts, shipped_rollouts
 
 from .test_browser import MINUS, cells, cells_text, written
 
@@ -136,3 +137,49 @@ def test_a_thousand_groups_load_in_time_and_stay_small(show, tmp_path):
 def test_made_rollouts_fill_the_page(show, tmp_path):
     report, done = written(tmp_path, made_rollouts(), ["ep_grpo", "grpo"])
     assert cells_text(show(report, "responses?row=4")) == "⏎" + "".join(done.rollouts.tokens[4][1:])
+
+
+def test_packed_responses_of_several_groups_are_shown_one_by_one(show, tmp_path):
+    """A trainer's packed batch, cut by cu_seqlens: whose tokens are whose, with tool output between them."""
+    words = [["<pad>"], ["a", " b", " c"], ["d"], ["e", " f"], ["g", " h", " i", " j"], ["k"]]
+    known = list(dict.fromkeys(word for response in words for word in response))
+
+    class Words:
+        def decode(self, ids, skip_special_tokens=False):
+            return "".join(known[i] for i in ids if i or not skip_special_tokens)
+
+    lengths = np.array([len(response) for response in words])
+    flat = np.array([known.index(word) for response in words for word in response])
+    mask = np.ones(len(flat), dtype=bool)
+    mask[0], mask[2] = False, False  # a response of padding, and a tool's output
+    batch = az.RolloutBatch.packed(
+        cu_seqlens=np.cumsum([0, *lengths]),
+        response_mask=mask,
+        rewards=np.array([0.0, 1.0, 0.0, 0.0, 1.0, 1.0]),
+        group_ids=np.array([0, 1, 0, 1, 0, 2]),
+        entropies=np.linspace(0.1, 1.2, len(flat)),
+    )
+    dump = RolloutDump(tmp_path / "run", Words(), source="tests")
+    prompts = [f"prompt {group}" for group in batch.group_ids]
+    dump.write(batch, step=3, prompts=prompts, responses=Tokens(flat, np.ones(len(flat), dtype=bool)))
+    dump.flush()
+    rollouts, _ = read(tmp_path / "run")
+    report, _ = written(tmp_path, rollouts, ["grpo", "gtpo"])
+    expected = az.compute_advantages(batch, "gtpo").values  # packed as it was
+    start = np.cumsum([0, *lengths])
+    for at, (row, group) in enumerate([(1, 1), (2, 0), (3, 1), (4, 0), (5, 2)]):
+        page = show(report, f"responses?row={at}&lane=gtpo&token=0")
+        assert page.inner_text("#prompt") == f"prompt {group}"
+        assert f"{len(words[row])} token" in page.inner_text("#heading")
+        assert cells_text(page) == "".join(words[row])
+        drawn = page.locator(".col > span:nth-child(2)")
+        colours = [drawn.nth(i).get_attribute("class") for i in range(drawn.count())]
+        for i, colour in enumerate(colours):
+            value = expected[start[row] + i]
+            wanted = "masked" if not mask[start[row] + i] else "z" if value == 0 else "p" if value > 0 else "n"
+            assert colour.startswith(wanted), (row, i, colour, value)
+        told = page.locator("#card tbody td").first
+        if mask[start[row]]:
+            assert float(told.inner_text().replace("\N{MINUS SIGN}", "-")) == pytest.approx(
+                expected[start[row]], rel=2e-3
+            )

@@ -103,17 +103,15 @@ function showCard(i, column) {
   const r = state.response, t = i - rollouts.starts[r], step = rollouts.step(i), card = one("card");
   const facts = rollouts.signals.map((signal) => `${signal.name} ${plain(rollouts.numbers(signal)[i])} nats`);
   const said = rollouts.masked(i) ? ["not emitted by the policy"] : facts;
-  const heads = [...new Set(state.lanes.flatMap((at) => (rollouts.lanes[at].parts ?? []).map((part) => part.name)))];
-  const rows = state.lanes.map((at) => {
-    const lane = rollouts.lanes[at], parts = new Map((lane.parts ?? []).map((part) => [part.name, part]));
-    return element("tr", {}, element("th", { scope: "row" }, lane.name), element("td", {}, signed(rollouts.numbers(lane)[i])),
-      ...heads.map((head) => element("td", {}, parts.has(head) ? plain(rollouts.numbers(parts.get(head))[i]) : "")));
-  });
+  const lanes = state.lanes.map((at) => rollouts.lanes[at]), heads = ["estimator", "advantage", ...lanes.some((lane) => lane.parts) ? ["made of"] : []];
+  const part = (one) => element("span", {}, element("span", {}, one.name), ` ${plain(rollouts.numbers(one)[i])}`);
+  const rows = lanes.map((lane) => element("tr", {}, element("th", { scope: "row" }, lane.name), element("td", {}, signed(rollouts.numbers(lane)[i])),
+    element("td", { class: "parts" }, ...(lane.parts ?? []).flatMap((one) => [part(one), " "]))));
   card.replaceChildren(
     element("div", {}, element("b", { dir: "auto" }, rollouts.text(i).replaceAll(" ", "␣")), ` token ${t} of ${rollouts.lengths[r]}${step ? `, in a step that is ${step}` : ""}`),
     element("div", {}, said.join(" · ")),
     rollouts.masked(i) || !rows.length ? "" : element("table", {},
-      element("thead", {}, element("tr", {}, ...["estimator", "advantage", ...heads].map((head) => element("th", { scope: "col" }, head)))),
+      element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
       element("tbody", {}, ...rows)));
   card.hidden = false;
   placeCard();
