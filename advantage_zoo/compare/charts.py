@@ -112,9 +112,9 @@ def matrices(comparison: Comparison) -> list[tuple[str, str, list[list[Cell]]]]:
             _matrix(comparison.cosine, tables.cosine),
         ),
         (
-            "Sign agreement",
+            "Sign agreement, %",
             "Share of tokens whose advantages have the same sign, 0 being a sign of its own.",
-            _matrix(comparison.sign, tables.percent),
+            _matrix(comparison.sign, lambda share: tables.percent(share).removesuffix(" %")),
         ),
     ]
 

@@ -8,7 +8,7 @@ on the page as text.
 import base64
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -141,7 +141,16 @@ def _provenance(comparison: Comparison, sources: Sequence[Path], command: str) -
     ]
     if comparison.step is not None:
         rows.append(("Step", comparison.step))
-    return rows + [(f"Rollouts: {key}", str(value)) for key, value in comparison.rollouts.metadata.items()]
+    return rows + [(f"Rollouts: {key}", str(value)) for key, value in _leaves(comparison.rollouts.metadata)]
+
+
+def _leaves(metadata: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values, those of a mapping inside behind its name."""
+    for key, value in metadata.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(cast("Mapping[str, Any]", value), f"{before}{key}, ")
+        else:
+            yield f"{before}{key}", value
 
 
 def _sha256(path: Path) -> str:

@@ -83,7 +83,8 @@ class GDPO(Estimator):
             raise ValueError(
                 f"gdpo.weights has {len(weights)} numbers; the batch has {rewards.shape[1]} reward components."
             )
-        total, parts = xp.zeros_like(batch.rewards), list[Array]()
+        total = xp.zeros_like(batch.rewards)
+        parts: list[Array] = []  # torch.compile cannot trace list[Array]()
         for k, weight in enumerate(weights):
             reward = rewards[:, k]
             z = standardise(

@@ -96,7 +96,7 @@ function mark(i, focus) {
   showCard(i, column);
 }
 
-function plain(x) { return String(Number(x.toPrecision(3))).replace("-", "−"); }
+function plain(x) { return Math.abs(x) < 1e-12 ? "0" : String(Number(x.toPrecision(3))).replaceAll("-", "−"); } // less is the rounding of a sum
 function signed(x) { return (x > 0 ? "+" : "") + plain(x); }
 
 function showCard(i, column) {
