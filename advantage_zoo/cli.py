@@ -170,7 +170,7 @@ def doctor(as_json: bool) -> None:
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes for such files; default: one a core.")
 @click.option("--engine", type=click.Choice(["processes", "ray"]), default="processes", show_default=True)
-@click.option("--ray-address", metavar="ADDRESS", help="A Ray cluster to join; default: one of its own, here.")
+@click.option("--ray-address", metavar="HOST:PORT", help="A Ray cluster to join; default: one of its own, here.")
 def compare(files: tuple[Path, ...], as_json: bool, report: Path | None, jobs: int | None, **given: Any) -> None:
     """Run estimators on identical rollouts and show what each one does.
 
