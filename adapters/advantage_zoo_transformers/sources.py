@@ -68,6 +68,7 @@ class OurFile:
         self.lacking: dict[str, int] = {name: 0 if name in stored.names else self.rows for name in SIGNALS}
         self._step = self.metadata.pop("step", None)  # of several files, each has its own
         self.steps = {self._step} - {None}
+        self.has_step = self._step is not None or "step" in stored.names
 
     def chunks(self, tokeniser: Tokeniser, size: int) -> Iterator[Chunk]:
         """All rows, in order."""
@@ -104,10 +105,12 @@ class DumpFile:
         self.steps: set[Any] = set()
         self._stepped = True
         some: set[str] = set()
+        self.has_step = True
         for _, raw, row in self._dump.rows():
             self.rows += 1
             words += row["words"]
             self.steps |= {raw.get("step")} - {None}
+            self.has_step &= "step" in row
             self._stepped &= "step" in row
             some |= {"response_mask", "step_index"} & set(row)
             for name in SIGNALS:
@@ -154,6 +157,7 @@ class DumpFile:
             rows = [{name: x for name, x in row.items() if name != "step"} for row in rows]
         # A signal that every row has is the file's; where some lack it, it is put together after scoring.
         names = {name for name in (*schema().names, PROMPT_IDS) if all(name in row for row in rows)}
+        names -= set() if self.has_step else {"step"}
         table = make_table({name: [row[name] for row in rows] for name in names}, {})
         pairs = [(row[PROMPT_IDS], row["token_ids"]) for row in rows]
         signals = {name: [row.get(name) for row in rows] for name in SIGNALS}
@@ -180,6 +184,9 @@ def parts_of(paths: Sequence[Path], columns: Mapping[str, str]) -> list[Part]:
             f"{' and '.join(map(str, paths))}: some are rollout files and some are not, so that their groups can't be "
             "told apart; score them one by one."
         )
+    stepless = [part.path for part in parts if not part.has_step]
+    if 0 < len(stepless) < len(parts):
+        raise RolloutFileError(f"{stepless[0]} has no training step, which others have; score them one by one.")
     return parts
 
 

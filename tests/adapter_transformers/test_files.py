@@ -24,6 +24,7 @@ from advantage_zoo.cli import main  # noqa: E402
 from advantage_zoo.rollouts import read_rollouts  # noqa: E402
 from advantage_zoo.rollouts.rollouts import SIGNALS  # noqa: E402
 
+ROW = {"prompt": "1+2=", "text": "3", "reward": 1.0}
 DUMPS = Path(__file__).parents[1] / "dumps"
 TEMPLATE = (
     "{% for m in messages %}<bos>{{ m.role }} {{ m.content }};{% endfor %}"
@@ -189,6 +190,19 @@ def test_files_with_other_columns_are_put_together(place):
     assert "step" not in rollouts.metadata
 
 
+def test_training_steps_are_of_all_rows_or_of_none(place, monkeypatch):
+    monkeypatch.setattr(files, "SHARD_ROWS", 1)
+    run(place, jsonl(place / "in.jsonl", [ROW | {"step": 1}, ROW]))
+    assert "step" not in pq.read_schema(place / "out.parquet").names
+    assert len(read_rollouts(place / "out.parquet")) == 2
+    folder = place / "steps"
+    folder.mkdir()
+    our_file(folder / "1.parquet", metadata={"step": 1})
+    our_file(folder / "2.parquet")
+    with pytest.raises(ValueError, match=r"2.parquet has no training step, which others have; score them one by one"):
+        score_files([folder], place / "b.parquet", model="policy", progress=False)
+
+
 # --- killed, and given again
 
 
@@ -328,8 +342,6 @@ def test_a_beginning_that_the_text_has_is_not_put_before_it_again(place):
 
 
 # --- refused, in a sentence
-
-ROW = {"prompt": "1+2=", "text": "3", "reward": 1.0}
 
 
 @pytest.mark.parametrize(
