@@ -201,6 +201,17 @@ def test_compare_reads_the_folder_and_keeps_the_steps_apart(tmp_path):
     assert done.exit_code == 0, done.output
 
 
+def test_a_folder_without_signals_is_read(tmp_path):
+    batch, tokens = batch_of()
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    bare = replace(batch, logprobs=None, ref_logprobs=None, entropies=None)
+    dump.write(bare, step=0, prompts=PROMPTS, responses=tokens)
+    dump.flush()
+    rollouts, _ = read(tmp_path)
+    assert rollouts.response_mask[2] == batch.response_mask[2, :4].tolist()
+    assert rollouts.logprobs is None
+
+
 def test_a_run_that_is_resumed_replaces_the_steps_that_it_repeats(tmp_path):
     write(tmp_path, 0, 1)
     kept = (tmp_path / "step_000000.parquet").read_bytes()

@@ -61,6 +61,7 @@ POINTS = (
             '"advantages": advantages,',
             'output["old_per_token_logps"] = old_per_token_logps',
             'output["ref_per_token_logps"] = ref_per_token_logps',
+            'self._logs["prompt"].extend(gather_object(prompts))',
             'self._logs["advantages"].extend(all_process_advantages.tolist())',
         ),
     ),

@@ -28,6 +28,7 @@ class ZooScriptArguments(grpo.GRPOScriptArguments):
     Args:
         advantage_estimator: An estimator's name or spelling.
         estimator_args: Its parameters: JSON on the command line, a mapping in a YAML file.
+        dump_rollouts: A folder for the rollouts of each generation.
     """
 
     advantage_estimator: str = field(
@@ -37,6 +38,10 @@ class ZooScriptArguments(grpo.GRPOScriptArguments):
     estimator_args: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": 'Its parameters, as JSON: \'{"num_buckets": 5, "progress_warmup_steps": 200}\'.'},
+    )
+    dump_rollouts: str | None = field(
+        default=None,
+        metadata={"help": "A folder for the rollouts of each generation, which `advantage-zoo compare` reads."},
     )
 
     def parameters(self) -> dict[str, Any]:
@@ -60,7 +65,10 @@ def main(words: Sequence[str] | None = None) -> None:
     types: Any = (ZooScriptArguments, GRPOConfig, ModelConfig, DatasetMixtureConfig)
     script, training, model, dataset = TrlParser(types, prog="zoo-grpo").parse_args_and_config(words)
     trainer = partial(
-        ZooGRPOTrainer, advantage_estimator=script.advantage_estimator, estimator_args=script.parameters()
+        ZooGRPOTrainer,
+        advantage_estimator=script.advantage_estimator,
+        estimator_args=script.parameters(),
+        dump_rollouts=script.dump_rollouts,
     )
     with mock.patch.object(trl, "GRPOTrainer", trainer):  # TRL's script looks it up there
         grpo.main(script, training, model, dataset)

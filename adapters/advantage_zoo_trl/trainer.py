@@ -6,9 +6,8 @@ values (B, T), which TRL's loss takes. All of TRL that this rests on is listed i
 """
 
 import inspect
-import re
-from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +17,11 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import pad, use_adapter
 
-from advantage_zoo import Advantages, Estimator, RolloutBatch, compute_advantages, validate
+from advantage_zoo import Advantages, Estimator, RolloutBatch
 from advantage_zoo.adapting import describe, scalars
+from advantage_zoo.rollouts import Tokens
+from advantage_zoo.rollouts.messages import prompt_text
+from advantage_zoo.training import Training
 from advantage_zoo_trl.rollouts import Overheard, columns, reward_fields
 from advantage_zoo_trl.settings import SCORES, check_origin, complete, say_what_has_no_effect, settle, warn_of_dropout
 
@@ -48,12 +50,14 @@ class ZooGRPOTrainer(GRPOTrainer):
         *positional: As for GRPOTrainer.
         advantage_estimator: An estimator's name or spelling, or an instance.
         estimator_args: Its parameters, and ``progress_warmup_steps``.
+        dump_rollouts: A folder into which the rollouts of each generation are written, by the main process.
         **settings: As for GRPOTrainer.
 
     Raises:
         LookupError: No estimator has this name.
         TypeError: A parameter is unknown.
-        ValueError: A parameter is out of range, or the estimator needs what TRL does not have.
+        ValueError: A parameter is out of range, the estimator needs what TRL does not have, or the folder cannot be
+            written to.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class ZooGRPOTrainer(GRPOTrainer):
         *positional: Any,
         advantage_estimator: str | Estimator = "ep_grpo",
         estimator_args: Mapping[str, Any] | None = None,
+        dump_rollouts: str | Path | None = None,
         **settings: Any,
     ) -> None:
         given = complete(inspect.signature(super().__init__).bind(*positional, **settings).arguments)
@@ -69,8 +74,8 @@ class ZooGRPOTrainer(GRPOTrainer):
         say_what_has_no_effect(self.estimator, args)
         check_origin(self.estimator, given)
         self._overheard: Overheard | None = None
-        self._scalars: dict[str, dict[str, list[Tensor]]] = {"train": defaultdict(list), "eval": defaultdict(list)}
-        self._validated = False
+        self._training = {mode: Training("TRL", timing="advantage/seconds") for mode in ("train", "eval")}
+        self.dump_rollouts, self._dumped = dump_rollouts, (-1, 0)
         beta = args.beta
         if "ref_logprobs" in self.estimator.needs and beta == 0:
             args.beta = 1.0  # while TRL decides whether to make a reference (a model, or a copy of the adapter)
@@ -80,6 +85,8 @@ class ZooGRPOTrainer(GRPOTrainer):
             args.beta = beta
         self.beta = beta
         warn_of_dropout(self.estimator, self.model, args)
+        if dump_rollouts is not None and self.accelerator.is_main_process:
+            self._training["train"].dump(dump_rollouts, self.processing_class)
         self.accelerator.print(f"advantages: {describe(self.estimator)}")
 
     def _generate(self, prompts: list[Any]) -> Any:
@@ -114,11 +121,14 @@ class ZooGRPOTrainer(GRPOTrainer):
             batch = self._rollouts(inputs, heard, self._scores(output, heard))
         finally:
             self._overheard = None
-        if not self._validated:
-            validate(batch)
-            self._validated = True
-        advantages = compute_advantages(batch, self.estimator, step=self.state.global_step)
-        self._log_advantages(advantages, batch)
+        training = self._training["train" if self.model.training else "eval"]
+        with training.timed():
+            name, step = self.estimator.name, self.state.global_step
+            advantages = training.estimate(batch, self.estimator, name=name, step=step)
+            self._log_advantages(training, advantages, batch)
+        if self.dump_rollouts is not None and self.model.training:
+            with training.timed("_dump"):
+                self._dump(training, self.dump_rollouts, batch, output["completion_ids"], heard.attended)
         rows, slots = output["completion_mask"].shape
         first = self.accelerator.process_index * rows
         trained = output["completion_mask"] * output.get("tool_mask", 1)  # 0 on truncated responses, if TRL masks them
@@ -141,7 +151,7 @@ class ZooGRPOTrainer(GRPOTrainer):
             found["logprobs"], found["entropies"] = self._score(self.model, output, heard)
         if "ref_logprobs" in needs and found.get("ref_logprobs") is None:
             found["ref_logprobs"] = self._score_by_reference(output, heard)
-        wanted = (needs | self.estimator.uses) & SCORES
+        wanted = SCORES if self.dump_rollouts is not None else (needs | self.estimator.uses) & SCORES
         return {name: found[name] for name in sorted(wanted) if found.get(name) is not None}
 
     def _score(self, model: Any, output: dict[str, Any], heard: Overheard) -> tuple[Tensor, Tensor | None]:
@@ -183,15 +193,29 @@ class ZooGRPOTrainer(GRPOTrainer):
             **reward_fields(rewards, self.reward_weights, self.reward_func_names, self.estimator),
         )
 
-    def _log_advantages(self, advantages: Advantages, batch: RolloutBatch) -> None:
-        """Scalars for the next log, and for TRL's table of completions the mean advantage of each response."""
+    def _dump(self, training: Training, folder: str | Path, batch: RolloutBatch, ids: Tensor, attended: Any) -> None:
+        """The rollouts of all processes, whose groups are whole, written by the main one."""
+        tokens = self.accelerator.pad_across_processes(torch.stack([ids, attended], dim=-1), dim=1)  # (b, T, 2)
+        tokens = gather(tokens)  # (B, T, 2)
+        step, part = self.state.global_step, self._dumped[1] + 1
+        self._dumped = (step, part if step == self._dumped[0] else 0)  # several generations may go into a step
+        if self.accelerator.is_main_process:
+            training.dump(folder, self.processing_class).write(
+                batch,
+                step=step,
+                part=self._dumped[1],
+                prompts=[prompt_text(prompt) for prompt in list(self._logs["prompt"])[-len(batch.rewards) :]],
+                responses=Tokens(tokens[..., 0], tokens[..., 1]),
+            )
+
+    def _log_advantages(self, training: Training, advantages: Advantages, batch: RolloutBatch) -> None:
+        """Two scalars of every estimator, and for TRL's table of completions the mean advantage of each response."""
         values, counts = advantages.values, batch.response_mask.sum(dim=1)
-        prefix = "advantage/" + re.sub(r"[^\w@:.-]+", "_", self.estimator.name).strip("_")
-        found = scalars(advantages, prefix)
-        found[f"{prefix}/abs_mean"] = values.abs().sum() / counts.sum().clamp(min=1)
-        found[f"{prefix}/zero_share"] = ((values == 0) & batch.response_mask).sum() / counts.sum().clamp(min=1)
-        for key, value in found.items():
-            self._scalars["train" if self.model.training else "eval"][key].append(value.float())
+        shares = {
+            "abs_mean": values.abs().sum() / counts.sum().clamp(min=1),
+            "zero_share": ((values == 0) & batch.response_mask).sum() / counts.sum().clamp(min=1),
+        }
+        training.log(scalars(Advantages(values, shares), f"advantage/{self.estimator.name}"))
         shown = self._logs["advantages"]
         for _ in range(min(len(shown), len(values))):  # TRL's own
             shown.pop()
@@ -200,7 +224,6 @@ class ZooGRPOTrainer(GRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's log, with the estimator's scalars; they are read from the device only here."""
         mode = "train" if self.model.training else "eval"
-        for key, values in self._scalars[mode].items():
-            self._metrics[mode][key] += torch.stack(values).tolist()
-        self._scalars[mode].clear()
+        for key, value in self._training[mode].metrics().items():
+            self._metrics[mode][key].append(value)
         super().log(logs, start_time)

@@ -41,15 +41,13 @@ class Source:
             return {}
         held, wanted = {**self.data.batch, **self.data.non_tensor_batch}, set(names)
         found = {name: held[name] for name in wanted & held.keys()}
-        elsewhere = sorted(wanted - found.keys())
+        elsewhere = wanted - found.keys()
         if self.rows is not None and elsewhere:
-            import transfer_queue
+            from transfer_queue import kv_batch_get
 
-            # uid is there for certain, so that the selection is never empty
-            fetched = transfer_queue.kv_batch_get(
-                keys=self.rows.keys, partition_id=self.rows.partition_id, select_fields=["uid", *elsewhere]
-            )
-            found |= {name: fetched[name] for name in set(elsewhere).intersection(fetched.keys())}
+            select = ["uid", *sorted(elsewhere)]  # uid is there for certain, so that the selection is never empty
+            queue = kv_batch_get(keys=self.rows.keys, partition_id=self.rows.partition_id, select_fields=select)
+            found |= {name: queue[name] for name in elsewhere.intersection(queue.keys())}
         return found
 
     def reward_components(self) -> torch.Tensor | None:
@@ -107,13 +105,8 @@ def rollout_batch(
     missing = lacking(estimator, estimator.needs - there.keys(), SETTINGS)
     if missing:
         raise ValueError(" ".join(missing))
-    return make_batch(
-        there,
-        rewards=rewards.sum(1),
-        response_mask=mask,
-        group_ids=torch.tensor(ids, device=mask.device),
-        num_groups=len(groups),
-    )
+    numbers = torch.tensor(ids, device=mask.device)
+    return make_batch(there, rewards=rewards.sum(1), response_mask=mask, group_ids=numbers, num_groups=len(groups))
 
 
 def padded(x: Any) -> torch.Tensor:

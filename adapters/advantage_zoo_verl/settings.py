@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import advantage_zoo.binding as binding
+from advantage_zoo import binding
+from advantage_zoo.adapting import from_config
 
 RENAMED = {"zoo_grpo": "grpo", "zoo_gae": "gae"}
 """Ours of names for which verl never asks its registry (ray_trainer.py:218 and 235)."""
-
-THEIRS = {"discount": "gamma", "lam": "lam"}
-"""Parameters that verl has settings for, which hold where the estimator's block does not set them."""
-
 
 COLUMNS = {
     "logprobs": "old_log_probs",
@@ -69,9 +66,7 @@ def resolve(name: str, algorithm: Any) -> Any:
         TypeError: A parameter is unknown or of the wrong type.
         ValueError: The spelling or a value cannot be read, or is out of range.
     """
-    from advantage_zoo.adapting import from_config
-
-    theirs = {ours: algorithm.get(key) for ours, key in THEIRS.items()}
+    theirs = {"discount": algorithm.get("gamma"), "lam": algorithm.get("lam")}
     try:
         block = block_of(algorithm, name)
         return from_config(RENAMED.get(name, name), block, where=f"algorithm.{name}", defaults=theirs)

@@ -26,7 +26,7 @@ def answers(given, trainer):
 args = config(folder, per_device_train_batch_size=2, max_steps=1, ddp_backend="gloo")
 trainer = Watched(
     strayed(model), few_digits, args, prompts(), processing_class=tokenizer, rollout_func=answers,
-    advantage_estimator="ep_grpo",
+    advantage_estimator="ep_grpo", dump_rollouts=folder / "rollouts",
 )  # fmt: skip
 trainer.train()
 (output,) = trainer.outputs
