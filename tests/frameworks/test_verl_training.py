@@ -150,14 +150,19 @@ def test_the_adapter_costs_no_forward_pass_and_a_small_share_of_a_step(run, caps
     ours, theirs = run("ep_grpo", "default"), run("grpo", "default")
     assert ours.forward_passes == theirs.forward_passes
     assert len(ours.forward_passes) == 3 * STEPS  # old and reference log-probabilities, the update
-    shares = [step["timing_s/advantage_zoo"] / step["timing_s/step"] for step in ours.metrics]
+    shares, dumping_shares = (
+        [step[f"timing_s/advantage_zoo{what}"] / step["timing_s/step"] for step in ours.metrics]
+        for what in ("", "_dump")
+    )
     with capsys.disabled():
         print(
             f"\nforward passes: {len(ours.forward_passes)} with ep_grpo, {len(theirs.forward_passes)} with grpo",
             end="; ",
         )
-        print("the adapter's share of each step:", ", ".join(f"{share:.2%}" for share in shares))
+        print("the adapter's share of each step:", ", ".join(f"{share:.2%}" for share in shares), end="; ")
+        print("of dumping:", ", ".join(f"{share:.2%}" for share in dumping_shares))
     assert min(shares) < 0.05
+    assert min(dumping_shares) < 0.05
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_rays_message(inputs, tmp_path):
