@@ -34,8 +34,11 @@ def curves(points: pd.DataFrame, file: Path, x: str = "tokens", y: str = "accura
     """``y`` over ``x``, a panel a task and start, a line an estimator, with the 95 % interval over seeds as a band."""
     tasks, starts = points["task"].unique(), points["start"].unique()
     size = (3.4 * len(tasks), 2.8 * len(starts))
-    figure = Figure(figsize=size, layout="tight")
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(starts), len(tasks), squeeze=False, sharey=y == "accuracy")
+    names = sorted(points["estimator"].unique())
+    colours = dict(zip(names, mpl.colormaps["tab20" if len(names) > 10 else "tab10"].colors * 2, strict=False))
+    lines = {}  # an estimator has one colour, whichever panels it is in
     for (i, start), (j, task) in ((a, b) for a in enumerate(starts) for b in enumerate(tasks)):
         panel = axes[i][j]
         here = points[(points["task"] == task) & (points["start"] == start)]
@@ -44,15 +47,16 @@ def curves(points: pd.DataFrame, file: Path, x: str = "tokens", y: str = "accura
             middle = steps[y].apply(lambda v: interval(v)[0])
             half = steps[y].apply(lambda v: interval(v)[1]).fillna(0.0)
             along = steps[x].mean() if x != "step" else middle.index
-            panel.plot(along, middle, label=estimator, linewidth=1.4)
-            panel.fill_between(along, middle - half, middle + half, alpha=0.18, linewidth=0)
+            (lines[estimator],) = panel.plot(along, middle, color=colours[estimator], linewidth=1.4)
+            panel.fill_between(along, middle - half, middle + half, color=colours[estimator], alpha=0.18, linewidth=0)
         panel.set_title(f"{task}, {start} start", fontsize=9)
         panel.set_xlabel("response tokens sampled" if x == "tokens" else x, fontsize=8)
         panel.tick_params(labelsize=7)
+        panel.locator_params(axis="x", nbins=5)
         panel.grid(alpha=0.25, linewidth=0.5)
     for row in axes:
         row[0].set_ylabel(y, fontsize=8)
-    axes[0][0].legend(fontsize=7, frameon=False)
+    figure.legend(lines.values(), lines, loc="outside lower left", fontsize=7, frameon=False)
     with mpl.rc_context({"svg.hashsalt": "advantage-zoo"}):  # the same figure, the same file
         figure.savefig(file, metadata={"Date": None})
 
