@@ -250,11 +250,11 @@ def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
     import importlib
 
     try:
-        adapter = importlib.import_module("advantage_zoo_transformers")
+        collect_from_disk = importlib.import_module("advantage_zoo_transformers").collect_from_disk
     except ImportError as error:
         fail(f'collect needs PyTorch and transformers ({error}): pip install "advantage-zoo[cli,transformers]"')
     try:
-        rollouts: Rollouts = adapter.collect_from_disk(model=model, prompts=prompts, out=out, **options)
+        rollouts: Rollouts = collect_from_disk(model=model, prompts=prompts, out=out, **options)
     except (ImportError, ValueError, OSError) as error:
         fail(sentence(error))
     reward = sum(rollouts.rewards) / len(rollouts)
