@@ -260,14 +260,16 @@ def main() -> None:
     if not list(given.folder.glob("part_*.parquet")):
         make(given.folder, given.responses)
     size = sum(path.stat().st_size for path in given.folder.glob("*.parquet"))
+    kept = given.folder / "runs"  # a JSON file beside the rollouts would be taken for some
     for which in filter(None, given.runs.split(",")):
         ray, jobs = which.startswith("ray"), which.removeprefix("ray")
         name = f"Ray, {jobs} workers" if ray else f"{jobs} process{'es' if jobs != '1' else ''}"
         engine = ["--engine", "ray"] if ray else []
         run = measure(name, given.folder, ["-e", given.estimators, "--memory", given.memory, "--jobs", jobs, *engine])
-        (given.folder / f"{which}.json").write_text(json.dumps(asdict(run)), encoding="utf-8")
+        kept.mkdir(exist_ok=True)
+        (kept / f"{which}.json").write_text(json.dumps(asdict(run)), encoding="utf-8")
         print(f"{name}: {run.seconds:.0f} s", flush=True)
-    found = [given.folder / f"{which}.json" for which in ("1", "2", "ray2", "ray4")]
+    found = [kept / f"{which}.json" for which in ("1", "2", "ray2", "ray4")]
     runs = [Run(**json.loads(path.read_text("utf-8"))) for path in found if path.exists()]
     counts = runs[0].out["rollouts"]
     worst = max(difference(runs[0].out, run.out) for run in runs)
