@@ -1,6 +1,6 @@
 """A million responses, made from the real ones in the package, and how long `advantage-zoo compare` takes on them.
 
-    python benchmarks/million.py DIR                       # 1,000,000 responses: 5 GB in DIR, an hour or two
+    python benchmarks/million.py DIR                       # 1,000,000 responses: 3 GB in DIR, then ten minutes of runs
     python benchmarks/million.py DIR --responses 10000     # a first look
 
 How a response is made: the groups of a training step (128 of 8 responses) each string together 4 to 20 of the
