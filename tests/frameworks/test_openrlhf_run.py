@@ -160,9 +160,10 @@ def test_the_zoo_s_share_of_the_step(run, capsys):
     whole = [found["make_experience"] + found["ppo_train"] for found in timings]
     with capsys.disabled():
         for what in ("advantage_zoo", "advantage_zoo_dump"):
-            shares = [found[what] / step for found, step in zip(timings, whole, strict=True)]
-            print(f"\n{what}: of each step", ", ".join(f"{share:.2%}" for share in shares), end="")
-            assert min(shares) < 0.01  # the others may have waited for a busy machine
+            taken = [found[what] for found in timings]
+            each = ", ".join(f"{part / step:.2%}" for part, step in zip(taken, whole, strict=True))
+            print(f"\n{what}: {sum(taken) / sum(whole):.2%} of the run, of its steps {each}", end="")
+    assert sum(taken) < 0.01 * sum(whole)
 
 
 def test_what_is_shipped_holds_nothing_of_ours(run):
