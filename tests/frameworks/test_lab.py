@@ -76,8 +76,10 @@ def test_prompts_follow_the_seed(task):
         ("sums", "3+8+5=", "2,6", 1, [False, False]),  # two slips that cancel
         ("sums", "3+8+5=", "1", 0, [True]),
         ("sums", "3+8+5=", "1,,6", 0, [True, False, False]),
-        ("worded_sums", "3+8+5=", "1c,6a", 1, [True, True]),
-        ("worded_sums", "3+8+5=", "1,6a", 0, [False, False]),
+        ("worded_sums", "3+8+5=", "1c6", 1, [True, True]),
+        ("worded_sums", "3+8+5=", "1h6", 1, [True, True]),
+        ("worded_sums", "3+8+5=", "1cc6", 0, [True, False, False]),
+        ("worded_sums", "3+8+5=", "1+6", 0, [False]),
         ("backwards", "glink=", "knilg", 1, [True] * 5),
         ("backwards", "glink=", "knxlgg", 0, [True, True, False, True, True, False]),
         ("sorting", "5,3,9>", "9,5,3", 1, [True] * 3),

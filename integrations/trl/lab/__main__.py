@@ -22,7 +22,7 @@ from advantage_zoo import make
 from advantage_zoo.progress import bar
 from advantage_zoo.rollouts import read_rollouts
 from lab import failures, report
-from lab.base import base_model
+from lab.base import base_model, greedy_accuracy
 from lab.tasks import TASKS, Sums, Task
 from lab.training import Budget, beginning, train
 
@@ -36,10 +36,11 @@ FORMS = (
     "ep_grpo(progress_weight=0)",
     "ep_grpo(progress_weight=0.05)",
     "ep_grpo(gate_temperature=0, gate_mean_one=true)",
-    "ep_grpo(gate_mean_one=true)",
     "ep_grpo(progress_anchor=advantage)",
     "ep_grpo(progress_anchor=none)",
     "ep_grpo(progress_anchor=none, progress_floor=0.2)",
+    "ep_grpo(progress_anchor=none, progress_floor=0.2, gate_temperature=1)",
+    "ep_grpo(progress_anchor=none, progress_floor=0.2, gate_temperature=0, gate_mean_one=true)",
     "ep_grpo(progress_floor=0.2)",
     "ep_grpo(bucket_norm=scale)",
     "ep_grpo(progress_groups=zero_variance)",
@@ -147,12 +148,15 @@ def _conclude(
     seed: int,
     budget: Budget,
 ) -> None:
-    """Figures, tables and the page, of all runs that are there."""
+    """Tables and the page, of all runs that are there; figures of the estimators that were asked for."""
     points = report.read(out / "runs")
+    shown = points[points["estimator"].isin(names)]
     for y in ("accuracy", "entropy", "length"):
-        report.curves(points, out / f"{y}.svg", y=y)
+        report.curves(shown, out / f"{y}.svg", y=y)
+    report.differences(report.results(shown), out / "ahead.svg")
     tables = {
         "Results": report.results(points),
+        "Base models": _bases(cells, bases, budget),
         "Failure 1: a changed token where the entropy is high, and where it is low": _granularity(cells, bases, budget),
         "Failures 2 and 3: polarity of steps, groups without signal": _polarity(out, cells, names, seed),
         "Whether the log-ratio is higher at right steps than at wrong ones": _knowledge(out, cells, names[0], seed),
@@ -162,6 +166,18 @@ def _conclude(
     report.page(
         out, json.loads((out / "settings.json").read_text()), tables, " ".join(["python -m lab", *sys.argv[1:]])
     )
+
+
+def _bases(cells: list[tuple[Task, str]], bases: dict[tuple[str, str], Path], budget: Budget) -> pd.DataFrame:
+    """Whether they have the skill, and how often they slip."""
+    rows: list[dict[str, object]] = []
+    for task, start in cells:
+        model = transformers.AutoModelForCausalLM.from_pretrained(bases[task.name, start])
+        tokenizer = transformers.AutoTokenizer.from_pretrained(bases[task.name, start])
+        greedy = greedy_accuracy(model, tokenizer, task, budget.eval_prompts)
+        sampled = beginning(task, bases[task.name, start], budget).accuracy
+        rows.append({"task": task.name, "start": start, "accuracy": sampled, "greedy": greedy})
+    return pd.DataFrame(rows)
 
 
 def _granularity(cells: list[tuple[Task, str]], bases: dict[tuple[str, str], Path], budget: Budget) -> pd.DataFrame:

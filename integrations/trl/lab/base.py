@@ -49,13 +49,16 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
 def base_model(task: Task, accuracy: float, folder: Path, *, most: int, slipping: int, seed: int = 0) -> Path:
     """Folder with a model that is right about ``accuracy`` of the times when it is sampled.
 
-    First it learns from clean answers, ``most`` steps at most, then ``slipping`` steps from answers with slips.
+    First it learns from clean answers, worded in one way and then in any, ``most`` steps of each at most, then
+    ``slipping`` steps from answers with slips.
     """
     skilled, slips = folder / f"{task.name}-skilled", folder / f"{task.name}-{accuracy:.2f}"
     tokenizer = make_tokenizer(task)
     if not skilled.exists():
         model = make_model(tokenizer, seed)
-        _supervise(model, tokenizer, task, most, 0.0, seed, f"{task.name}: learning")
+        # with any words from the start, a model this small hardly learns to add
+        for free in (False, True) if task.words else (True,):
+            _supervise(model, tokenizer, task, most, 0.0, seed, f"{task.name}: learning", free=free)
         _save(model, tokenizer, skilled)
     if not slips.exists():
         model = AutoModelForCausalLM.from_pretrained(skilled)
@@ -82,7 +85,9 @@ def greedy_accuracy(model: Any, tokenizer: Any, task: Task, count: int = 128) ->
     return float(sum(found.rewards)) / count
 
 
-def _supervise(model: Any, tokenizer: Any, task: Task, steps: int, slip: float, seed: int, what: str) -> None:
+def _supervise(
+    model: Any, tokenizer: Any, task: Task, steps: int, slip: float, seed: int, what: str, *, free: bool = True
+) -> None:
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.0)
     prompts = task.prompts(steps * BATCH, seed)
@@ -92,7 +97,7 @@ def _supervise(model: Any, tokenizer: Any, task: Task, steps: int, slip: float, 
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1, (step + 1) / 50) * (0.1 if step > 0.8 * steps else 1)
             asked = prompts[step * BATCH : (step + 1) * BATCH]
-            answers = [task.answer(prompt, rng, slip) + END for prompt in asked]
+            answers = [task.answer(prompt, rng, slip, free=free) + END for prompt in asked]
             pairs = list(zip(tokenizer(asked)["input_ids"], tokenizer(answers)["input_ids"], strict=True))
             labels = _pad([[-100] * len(p) + a for p, a in pairs], -100)
             loss = model(input_ids=_pad([p + a for p, a in pairs], tokenizer.pad_token_id), labels=labels).loss

@@ -57,8 +57,36 @@ def curves(points: pd.DataFrame, file: Path, x: str = "tokens", y: str = "accura
     for row in axes:
         row[0].set_ylabel(y, fontsize=8)
     figure.legend(lines.values(), lines, loc="outside lower left", fontsize=7, frameon=False)
-    with mpl.rc_context({"svg.hashsalt": "advantage-zoo"}):  # the same figure, the same file
-        figure.savefig(file, metadata={"Date": None})
+    _save(figure, file)
+
+
+def differences(table: pd.DataFrame, file: Path) -> None:
+    """How far each estimator is ahead of GRPO at equal tokens, a panel a task and start, with its interval."""
+    ahead, half = "ahead of grpo, equal tokens", "ahead ±"
+    others = table[table["estimator"] != BASELINE]
+    names, cells = sorted(others["estimator"].unique(), reverse=True), list(others.groupby(CELL, sort=False))
+    figure = Figure(figsize=(3 + 1.5 * len(cells), 0.8 + 0.22 * len(names)), layout="constrained")
+    if names:
+        for panel, ((task, start), cell) in zip(
+            figure.subplots(1, len(cells), sharey=True, squeeze=False)[0], cells, strict=True
+        ):
+            middle = cell.set_index("estimator")[ahead].reindex(names)
+            panel.errorbar(
+                middle,
+                range(len(names)),
+                xerr=cell.set_index("estimator")[half].reindex(names),
+                fmt="o",
+                markersize=3,
+                linewidth=1,
+            )
+            panel.axvline(0, color="black", linewidth=0.6)
+            panel.set_xlim(-0.15, 0.1)
+            panel.set_title(f"{task}, {start}", fontsize=8)
+            panel.set_yticks(range(len(names)), names, fontsize=7)
+            panel.tick_params(axis="x", labelsize=6)
+            panel.grid(alpha=0.25, linewidth=0.5)
+    figure.supxlabel("accuracy ahead of GRPO at equal tokens; what is off the scale is in the table", fontsize=8)
+    _save(figure, file)
 
 
 def at_tokens(run: pd.DataFrame, tokens: float) -> float:
@@ -110,6 +138,11 @@ def _ahead(run: pd.DataFrame, base: pd.DataFrame) -> float:
     return at_tokens(run, tokens) - at_tokens(base, tokens)
 
 
+def _save(figure: Figure, file: Path) -> None:
+    with mpl.rc_context({"svg.hashsalt": "advantage-zoo"}):  # the same figure, the same file
+        figure.savefig(file, metadata={"Date": None})
+
+
 def markdown(table: pd.DataFrame) -> str:
     """The table as Markdown, numbers to three decimals, nothing where there is none."""
 
@@ -128,6 +161,6 @@ def page(folder: Path, settings: Mapping[str, object], tables: Mapping[str, pd.D
     parts = [f"# Laboratory\n\n`{command}`\n"]
     parts.append("\n".join(f"- {key}: {value}" for key, value in settings.items()) + "\n")
     parts.append("Bands and ± are 95 % intervals over seeds (Student's t).\n")
-    parts += [f"![{name}]({name}.svg)\n" for name in ("accuracy", "entropy", "length")]
+    parts += [f"![{name}]({name}.svg)\n" for name in ("accuracy", "ahead", "entropy", "length")]
     parts += [f"## {title}\n\n{markdown(table)}" for title, table in tables.items()]
     (folder / "index.md").write_text("\n".join(parts))

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 from advantage_zoo_transformers import Step, Verdict
@@ -25,6 +26,8 @@ class Task(ABC):
     name: ClassVar[str]
     alphabet: ClassVar[str]
     """Characters of prompts and answers, a token each."""
+    words: ClassVar[str] = ""
+    """What an answer may take any of, without effect; empty if it leaves no choice."""
 
     @property
     @abstractmethod
@@ -41,8 +44,8 @@ class Task(ABC):
         """Prompts, the same for the same seed."""
 
     @abstractmethod
-    def answer(self, prompt: str, rng: random.Random, slip: float) -> str:
-        """An answer each of whose steps is wrong with probability ``slip``."""
+    def answer(self, prompt: str, rng: random.Random, slip: float, *, free: bool = True) -> str:
+        """An answer each of whose steps is wrong with probability ``slip``; worded in one way unless ``free``."""
 
     @abstractmethod
     def judge(self, prompt: str, text: str) -> Verdict:
@@ -61,8 +64,6 @@ class Sums(Task):
 
     name: ClassVar[str] = "sums"
     alphabet: ClassVar[str] = "0123456789+=,"
-    words: ClassVar[str] = ""
-    """What a step may end with, one of them, whichever."""
 
     @property
     def steps(self) -> float:  # noqa: D102
@@ -70,43 +71,43 @@ class Sums(Task):
 
     @property
     def longest(self) -> int:  # noqa: D102
-        return (self.terms - 1) * (3 if self.words else 2) - 1
+        return (self.terms - 1) * 2 - 1
 
     def prompts(self, count: int, seed: int) -> list[str]:  # noqa: D102
         rng = random.Random(seed)
         return ["+".join(str(rng.randint(0, 9)) for _ in range(self.terms)) + "=" for _ in range(count)]
 
-    def answer(self, prompt: str, rng: random.Random, slip: float) -> str:  # noqa: D102
+    def answer(self, prompt: str, rng: random.Random, slip: float, *, free: bool = True) -> str:  # noqa: D102
         digits = _digits(prompt)
-        total, steps = digits[0], []
+        total, text = digits[0], ""
         for digit in digits[1:]:
             total = (total + digit + (rng.randint(1, 9) if rng.random() < slip else 0)) % 10
-            steps.append(f"{total}{rng.choice(self.words) if self.words else ''}")
-        return ",".join(steps)
+            between = rng.choice(self.words) if self.words and free else (self.words or ",")[0]
+            text += f"{between if text else ''}{total}"
+        return text
 
     def judge(self, prompt: str, text: str) -> Verdict:
         """A step is right if it follows from the one before; the answer, if its last total is the sum."""
         digits = _digits(prompt)
-        form = re.compile(rf"(\d)[{self.words}]" if self.words else r"(\d)")
-        found = [form.fullmatch(piece) for piece in text.split(",")]
-        totals = [digits[0], *(int(match[1]) if match else -1 for match in found)]
+        pieces = re.split(f"[{self.words or ','}]", text)
+        totals = [digits[0], *(int(piece) if re.fullmatch(r"[0-9]", piece) else -1 for piece in pieces)]
         right = [
             i < len(digits) and totals[i - 1] >= 0 and totals[i] == (totals[i - 1] + digits[i]) % 10
             for i in range(1, len(totals))
         ]
         complete = len(totals) == len(digits) and min(totals) >= 0
-        return Verdict(float(complete and totals[-1] == sum(digits) % 10), _steps(text, right))
+        return Verdict(float(complete and totals[-1] == sum(digits) % 10), _steps(pieces, right))
 
 
 @dataclass(frozen=True)
 class WordedSums(Sums):
-    """The same with a free choice after each total, ``1c,6a,5h``: the highest entropies are at tokens without effect.
+    """The same with any of eight letters between, ``1c6a5``: the highest entropies are at tokens without effect.
 
     Built to hurt: what weighs tokens by their entropy looks at the wrong ones here.
     """
 
     name: ClassVar[str] = "worded_sums"
-    alphabet: ClassVar[str] = "0123456789+=,abcdefgh"
+    alphabet: ClassVar[str] = "0123456789+=abcdefgh"
     words: ClassVar[str] = "abcdefgh"
 
 
@@ -139,7 +140,7 @@ class Backwards(FromReasoningGym):
     def prompts(self, count: int, seed: int) -> list[str]:  # noqa: D102
         return [entry["metadata"]["word"].lower() + "=" for entry in self._dataset(count, seed)]
 
-    def answer(self, prompt: str, rng: random.Random, slip: float) -> str:  # noqa: D102
+    def answer(self, prompt: str, rng: random.Random, slip: float, *, free: bool = True) -> str:  # noqa: D102
         letters = self.alphabet[:-1]
         return "".join(rng.choice(letters) if rng.random() < slip else letter for letter in reversed(prompt[:-1]))
 
@@ -173,17 +174,18 @@ class Sorting(FromReasoningGym):
             asked.append(numbers + ("<" if entry["metadata"]["direction"] == "ascending" else ">"))
         return asked
 
-    def answer(self, prompt: str, rng: random.Random, slip: float) -> str:  # noqa: D102
+    def answer(self, prompt: str, rng: random.Random, slip: float, *, free: bool = True) -> str:  # noqa: D102
         due = _sorted(prompt)
         return ",".join(str((n + rng.randint(1, 9)) % 10 if rng.random() < slip else n) for n in due)
 
     def judge(self, prompt: str, text: str) -> Verdict:  # noqa: D102
         due = _sorted(prompt)
-        right = [i < len(due) and piece == str(due[i]) for i, piece in enumerate(text.split(","))]
+        pieces = text.split(",")
+        right = [i < len(due) and piece == str(due[i]) for i, piece in enumerate(pieces)]
         direction = "ascending" if prompt[-1] == "<" else "descending"
         entry = {"answer": str([str(n) for n in due]), "metadata": {"direction": direction}}
-        solved = all(re.fullmatch(r"\d", piece) for piece in text.split(","))
-        return Verdict(float(solved and self._judge.score_answer(f"[{text}]", entry) == 1.0), _steps(text, right))
+        solved = all(re.fullmatch(r"\d", piece) for piece in pieces)
+        return Verdict(float(solved and self._judge.score_answer(f"[{text}]", entry) == 1.0), _steps(pieces, right))
 
 
 def _digits(prompt: str) -> list[int]:
@@ -194,14 +196,11 @@ def _sorted(prompt: str) -> list[int]:
     return sorted(_digits(prompt), reverse=prompt[-1] == ">")
 
 
-def _steps(text: str, right: Sequence[bool]) -> list[Step]:
-    """The pieces between commas; a comma belongs to the piece before it."""
-    steps, start = [], 0
-    for piece, good in zip(text.split(","), right, strict=True):
-        end = min(start + len(piece) + 1, len(text))
-        steps.append(Step(start, end, good))
-        start = end
-    return steps
+def _steps(pieces: Sequence[str], right: Sequence[bool]) -> list[Step]:
+    """The pieces between separators of one character; each separator belongs to the piece before it."""
+    ends = [*accumulate(len(piece) + 1 for piece in pieces)]
+    ends[-1] -= 1  # nothing follows
+    return [Step(start, end, good) for (start, end), good in zip(pairwise([0, *ends]), right, strict=True)]
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Sums(), WordedSums(), Backwards(), Sorting())}
