@@ -153,9 +153,11 @@ def _conclude(
     shown = points[points["estimator"].isin(names)]
     for y in ("accuracy", "entropy", "length"):
         report.curves(shown, out / f"{y}.svg", y=y)
-    report.differences(report.results(shown), out / "ahead.svg")
+    results = report.results(points)
+    report.differences(results[results["estimator"].isin(names)], out / "ahead.svg")
     tables = {
-        "Results": report.results(points),
+        "Ahead of GRPO at equal tokens": report.overview(results),
+        "Results": results,
         "Base models": _bases(cells, bases, budget),
         "Failure 1: a changed token where the entropy is high, and where it is low": _granularity(cells, bases, budget),
         "Failures 2 and 3: polarity of steps, groups without signal": _polarity(out, cells, names, seed),

@@ -133,6 +133,21 @@ def results(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def overview(table: pd.DataFrame) -> pd.DataFrame:
+    """One row an estimator, one column a task and start: how far it is ahead of GRPO, bold where 0 is outside."""
+
+    def said(middle: float, half: float) -> str:
+        text = f"{middle:+.3f} ± {half:.3f}" if np.isfinite(half) else f"{middle:+.3f}"
+        return f"**{text}**" if abs(middle) > half else text
+
+    rows: dict[str, dict[str, str]] = {}
+    others = table[table["estimator"] != BASELINE]
+    columns = ("task", "start", "estimator", "ahead of grpo, equal tokens", "ahead ±")
+    for task, start, estimator, middle, half in others[[*columns]].itertuples(index=False, name=None):
+        rows.setdefault(estimator, {})[f"{task}, {start}"] = said(middle, half)
+    return pd.DataFrame([{"estimator": estimator, **cells} for estimator, cells in rows.items()])
+
+
 def _ahead(run: pd.DataFrame, base: pd.DataFrame) -> float:
     tokens = min(run["tokens"].max(), base["tokens"].max())
     return at_tokens(run, tokens) - at_tokens(base, tokens)
