@@ -105,7 +105,7 @@ def run(seed, accuracies, estimator="grpo", tokens=100):
             "step": steps,
             "tokens": steps * tokens,
             "accuracy": accuracies,
-            **dict.fromkeys(("entropy", "length", "zero_variance", "without_signal", "seconds"), 1.0),
+            **dict.fromkeys(("entropy", "length", "zero_variance", "dead_steps", "without_signal", "seconds"), 1.0),
         }
     )
 

@@ -127,6 +127,7 @@ def results(points: pd.DataFrame) -> pd.DataFrame:
             row["entropy"] = last["entropy"].mean()
             row["length"] = last["length"].mean()
             row["zero-variance groups"] = own["zero_variance"].mean()
+            row["zero-variance steps"] = own["dead_steps"].mean()
             row["tokens without signal"] = own["without_signal"].mean()
             row["s a step"] = own["seconds"].mean()
             rows.append(row)
