@@ -1,0 +1,43 @@
+"""`compare --show`: the responses of one group."""
+
+import re
+
+from command_line.calls import installed, refused, run
+from made_rollouts import made_rollouts, rollout_file
+
+
+def test_show_prints_every_response_of_the_group_and_no_table(file):
+    result = run("compare", file, "--show", "5", "-e", "grpo,ep_grpo")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Group 5: 3 responses to 'prompt 0'"
+    heads = [line for line in lines if line.startswith("row ")]
+    assert heads[0] == "row 0, successful, reward 1, 4 tokens"
+    assert [line.split(",")[0] for line in heads] == ["row 0", "row 1", "row 2"]
+    assert "tokens   ⏎t1t2t3" in lines
+    assert "steps    rr" in result.stdout
+    signs = [line.split()[1] for line in lines if line.startswith("grpo ")]
+    assert signs == ["#" * 7, "=" * 9, "=" * 11]
+    assert "Signal" not in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_show_colours_the_tokens_where_there_are_colours(file):
+    _, out, _ = installed("compare", file, "--show", "5", "-e", "grpo", FORCE_COLOR="1", COLORTERM="truecolor")
+    lanes = [line for line in out.splitlines() if line.startswith("grpo ")]
+    assert len(lanes) == 3
+    for lane, colour in zip(lanes, ("48;2;33;102;172", "48;2;179;88;6", "48;2;179;88;6"), strict=True):
+        assert colour in lane
+        assert re.sub(r"\x1b\[[\d;]*m", "", lane).split()[1].startswith("⏎t1t2")
+
+
+def test_show_marks_tool_output(tmp_path):
+    mask = [[True] * (len(row) - 1) + [False] for row in made_rollouts().tokens]
+    path = rollout_file(tmp_path / "tool.parquet", response_mask=mask)
+    out = run("compare", path, "--show", "5", "-e", "grpo").stdout
+    assert "#####~~" in out
+
+
+def test_show_of_a_group_that_is_not_there_names_some_that_are(file):
+    assert "has no such group; it has 3, such as 5, 2, 9" in refused("compare", file, "--show", "0")
+    assert "choose one" in refused("compare", file, "--show", "5", "--json")
