@@ -39,3 +39,23 @@ def rollout_file(path, **changes):
 def changed(rollouts, **changes):
     """The same rollouts with other columns."""
     return dataclasses.replace(rollouts, **changes)
+
+
+def four(**changes):
+    """Two groups of two responses, lengths 2, 3, 3 and 4; rewards 0, 1 and 1, 1."""
+    lengths = [2, 3, 3, 4]
+    fields = {
+        "prompts": ["p", "p", "q", "q"],
+        "texts": ["x"] * 4,
+        "tokens": [["a"] * n for n in lengths],
+        "token_ids": [[0] * n for n in lengths],
+        "rewards": [0.0, 1.0, 1.0, 1.0],
+        "groups": [7, 7, 3, 3],
+    }
+    return Rollouts(**{**fields, **changes})
+
+
+def only_tokens(rows):
+    """Columns of rollouts of which nothing but the tokens is known."""
+    unknown = ("logprobs", "ref_logprobs", "entropies", "step_index", "step_correct")
+    return {"tokens": rows, "token_ids": [[0] * len(row) for row in rows], **dict.fromkeys(unknown)}
