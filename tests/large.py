@@ -18,6 +18,8 @@ from advantage_zoo.validation import RolloutWarning
 
 BATCHWISE = {"gpg", "lite_ppo", "reinforce_pp", "reinforce_pp_baseline"}
 """Built-in estimators that take statistics over a batch, of those that the shipped rollouts can feed."""
+LITTLE = 0.002
+"""GB that hold a few groups of the shipped rollouts, not all."""
 
 
 def compared(paths, **options):
@@ -38,6 +40,11 @@ def cut(table, folder, cuts, row_group):
         paths.append(folder / f"part_{i:02d}.parquet")
         pq.write_table(table.slice(a, b - a), paths[-1], row_group_size=row_group)
     return paths
+
+
+def _written(table, path):
+    pq.write_table(table, path)
+    return path
 
 
 def far_apart(a, b, path=""):
@@ -62,6 +69,11 @@ def numbers(comparison):
     out["profiles"] = [[[list(p.positive), list(p.negative)] for p in r.profiles] for r in comparison.results]
     out["mass"] = [r.positive_mass for r in comparison.results]
     return out
+
+
+def without_diagnostics(out):
+    """An estimator's own numbers are of a batch."""
+    return {**out, "estimators": [{**entry, "diagnostics": {}} for entry in out["estimators"]]}
 
 
 def with_steps(table, steps):
