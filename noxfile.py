@@ -135,7 +135,7 @@ def verl_before(session: nox.Session, release: str) -> None:
 def trl(session: nox.Session) -> None:
     """The presets of TRL against the statements of TRL's trainers, the log of a run; the adapter, training."""
     install_framework(session, "trl")
-    names = ("test_trl.py", "test_dumps_trl.py", "test_trl_trainer.py")
+    names = ("test_trl.py", "test_dumps_trl.py", "trl_adapter")
     session.run("pytest", *(f"tests/frameworks/{name}" for name in names), *session.posargs)
 
 

@@ -1,4 +1,4 @@
-"""One of two processes of test_trl_trainer.py: a group of four whose responses are on both, and what came of it."""
+"""One of two processes of test_training.py: a group of four whose responses are on both, and what came of it."""
 
 import sys
 from pathlib import Path
