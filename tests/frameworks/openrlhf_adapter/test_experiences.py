@@ -1,9 +1,7 @@
-"""OpenRLHF's own experience maker and policy under the adapter, on experiences made by hand."""
+"""OpenRLHF's own experience maker under the adapter, on experiences made by hand."""
 
 import argparse
 import copy
-import sys
-import warnings
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import ClassVar
@@ -11,153 +9,17 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from advantage_zoo_openrlhf.training import TRAINING, count_and_log
+from frameworks.openrlhf_adapter.made import ESTIMATOR, MASKS, NO_KL, ORDER, QUIET, with_entropies
+from frameworks.openrlhf_run.made import REFERENCE
+from openrlhf.trainer.ppo_utils.experience import Experience
+from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
+from transformers import AutoTokenizer
 
 import advantage_zoo as az
 from advantage_zoo.rollouts import read_rollouts
 
-with warnings.catch_warnings():  # of OpenRLHF's own imports
-    warnings.simplefilter("ignore")
-    import advantage_zoo_openrlhf
-    import openrlhf.trainer.ray.ppo_actor as ppo_actor
-    from advantage_zoo_openrlhf.training import TRAINING, count_and_log
-    from frameworks.openrlhf_run.made import REFERENCE, make_files, parse
-    from openrlhf.models import Actor
-    from openrlhf.trainer.ppo_utils.experience import Experience
-    from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
-    from openrlhf.trainer.ppo_utils.kl_controller import FixedKLController
-    from transformers import AutoTokenizer
-
-    advantage_zoo_openrlhf.install()
-
-# OpenRLHF's: the deviation of one number, the mean over no token, a gamma that it resets.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:openrlhf")
-ESTIMATOR = "--algo.advantage.estimator"
-NO_KL = ("--algo.kl.init_coef", "0")
-MASKS = [  # in the order of prompts, four responses each: prompt, holes, an empty one, one token
-    [0, 0, 1, 1, 1, 1, 1],
-    [0, 0, 1, 1, 0, 0, 1, 1],
-    [0, 0, 1],
-    [0, 0, 1, 1, 1],
-    [0, 1, 1, 1],
-    [0, 1, 1, 0, 1, 0, 1],
-    [0, 1, 0, 1, 1, 1],
-    [0, 1, 1, 1, 1, 1, 1],
-]
-REWARDS = [1.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-ORDER = [[5, 0, 3], [1, 7], [4, 2, 6]]
-"""As dynamic batching has it: micro-batches across prompts."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _files(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("files")
-        make_files(folder)
-        patch.chdir(folder)
-        yield
-
-
-class Rollout:
-    """Eight responses, one row each, in the order of prompts; ``experiences`` cuts them into micro-batches."""
-
-    def __init__(self, seed=0):
-        generator = np.random.default_rng(seed)
-        self.width = max(map(len, MASKS))
-        self.mask = np.zeros((len(MASKS), self.width), dtype=bool)
-        for row, mask in enumerate(MASKS):
-            self.mask[row, : len(mask)] = mask
-        shape = self.mask.shape
-        self.rewards = np.array(REWARDS, dtype=np.float32)
-        self.logprobs = np.where(self.mask, -generator.exponential(1, shape), 0).astype(np.float32)
-        self.ref_logprobs = np.where(self.mask, -generator.exponential(1, shape), 0).astype(np.float32)
-        self.entropies = generator.exponential(1, shape).astype(np.float32)
-        self.entropies[~self.mask] = np.nan
-        self.kl = np.where(self.mask, self.logprobs - self.ref_logprobs, 0).astype(np.float32)
-
-    def parts(self):
-        for rows in ORDER:
-            yield rows, max(len(MASKS[row]) for row in rows)
-
-    def experiences(self):
-        def cut(x, rows, width):
-            return torch.from_numpy(np.ascontiguousarray(x[rows][:, :width]))
-
-        made = []
-        for rows, width in self.parts():
-            mask = cut(self.mask, rows, width)
-            rewards = torch.from_numpy(self.rewards[rows])
-            made.append(
-                Experience(
-                    sequences=torch.ones(len(rows), width + 1, dtype=torch.long),
-                    attention_mask=torch.ones(len(rows), width + 1),
-                    action_mask=mask.long(),
-                    action_log_probs=cut(self.logprobs, rows, width),
-                    base_action_log_probs=cut(self.ref_logprobs, rows, width),
-                    kl=cut(self.kl, rows, width),
-                    rewards=rewards.clone(),
-                    scores=rewards.clone(),
-                    response_length=mask.sum(1),
-                    truncated=torch.tensor([row % 3 == 0 for row in rows]),
-                    total_length=mask.sum(1) + 1,
-                    index=list(rows),
-                    info={"reward": rewards.clone(), "baseline_rewards": torch.full((len(rows),), 0.25)},
-                )
-            )
-        return made
-
-    def batch(self, rewards=None, **given):
-        """What the estimator should have been given, in the order of prompts."""
-        arrays = {
-            "rewards": self.rewards if rewards is None else rewards,
-            "response_mask": self.mask,
-            "group_ids": np.arange(8) // 4,
-            "logprobs": self.logprobs,
-            "ref_logprobs": self.ref_logprobs,
-            "entropies": self.entropies,
-            **given,
-        }
-        return az.RolloutBatch(num_groups=2, **{name: torch.from_numpy(x) for name, x in arrays.items()})
-
-    def gathered(self, experiences):
-        """Advantages in the order of prompts, and whether the padding of each micro-batch is as it was."""
-        values = np.zeros(self.mask.shape, dtype=np.float32)
-        for (rows, width), experience in zip(self.parts(), experiences, strict=True):
-            assert experience.advantages.shape == experience.action_mask.shape == (len(rows), width)
-            assert experience.advantages.dtype == torch.float32
-            assert torch.equal(experience.advantages, experience.returns)
-            assert experience.advantages.is_contiguous()
-            values[rows, :width] = experience.advantages.numpy()
-        return values
-
-
-@pytest.fixture
-def rollout():
-    return Rollout()
-
-
-@pytest.fixture
-def maker(monkeypatch):
-    """OpenRLHF's experience maker for flags of its command line."""
-
-    def made(*flags):
-        args = parse(monkeypatch, *flags)
-        controller = FixedKLController(args.algo.kl.init_coef)
-        return RemoteExperienceMaker(None, None, None, None, controller, SimpleNamespace(args=args), None)
-
-    return made
-
-
-def with_entropies(maker, rollout):
-    """The maker, having got the policy's results, which carry the entropies."""
-    scored = [
-        torch.from_numpy(np.stack([x[rows][:, :width] for x in (rollout.logprobs, rollout.entropies)]))
-        for rows, width in rollout.parts()
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ray.get", lambda refs: refs)
-        logprobs = maker._flatten_results([scored[:2], scored[2:]], 1)
-    assert all(torch.equal(found, one[0]) for found, one in zip(logprobs, scored, strict=True))
-    return maker
+pytestmark = QUIET
 
 
 @pytest.mark.parametrize("spelling", ["ep_grpo", "ep_grpo | whiten", "mix(grpo, ep_grpo, 0.3)", "ep_grpo@literal"])
@@ -370,51 +232,6 @@ def test_a_response_without_a_token_gets_zeros(maker, rollout):
     assert np.isfinite(values).all()
     assert (values[2] == 0).all()
     assert np.abs(values[1]).max() > 0.01
-
-
-@pytest.fixture
-def policy(monkeypatch):
-    """OpenRLHF's policy with its own Actor, on the CPU; its calls of the model are counted."""
-    monkeypatch.setitem(sys.modules, "flash_attn.ops.triton.cross_entropy", None)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: torch.device("cpu"))
-
-    def made(*flags):
-        one = object.__new__(ppo_actor.PolicyModelActor.__ray_metadata__.modified_class)
-        args = parse(monkeypatch, *flags)
-        one.strategy = SimpleNamespace(args=args, ring_attn_group=None)
-        one.actor = Actor("tiny", attn_implementation="eager", temperature=args.rollout.temperature)
-        one.calls = []
-        one.actor.model.register_forward_hook(lambda *_: one.calls.append(1))
-        return one
-
-    return made
-
-
-SEQUENCES = torch.tensor([[3, 4, 5, 9, 8, 7, 1], [3, 4, 5, 6, 1, 0, 0]])
-ATTENTION = (SEQUENCES != 0).long()
-ACTIONS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 0, 0]])
-
-
-@pytest.mark.parametrize("temperature", ["1", "0.6"])
-def test_the_old_log_probabilities_pass_gives_the_entropies(policy, temperature):
-    one = policy(ESTIMATOR, "ep_grpo", *REFERENCE, "--rollout.temperature", temperature)
-    scored_logprobs, scored_entropies = one.forward(SEQUENCES, ACTIONS, ATTENTION)
-    assert len(one.calls) == 1
-    positions = (ATTENTION.cumsum(1) - 1).masked_fill(ATTENTION == 0, 1)
-    with torch.no_grad():
-        logits = one.actor.model(SEQUENCES, attention_mask=ATTENTION, position_ids=positions).logits.float()
-    whole = (logits / float(temperature)).log_softmax(-1)[:, :-1]
-    entropies = -(whole.exp() * whole).sum(-1)
-    assert scored_entropies.shape == ACTIONS.shape
-    torch.testing.assert_close(scored_entropies[ACTIONS == 1], entropies[ACTIONS == 1], atol=1e-5, rtol=1e-5)
-    logprobs = whole.gather(-1, SEQUENCES[:, 1:, None])[..., 0] * ACTIONS
-    torch.testing.assert_close(scored_logprobs, logprobs, atol=1e-5, rtol=1e-5)
-    assert one.actor(SEQUENCES, ACTIONS, ATTENTION).shape == ACTIONS.shape  # the training step's call is as it was
-
-
-@pytest.mark.parametrize("flags", [(ESTIMATOR, "grpo", *NO_KL), (ESTIMATOR, "group_norm")])
-def test_no_entropies_are_made_for_who_wants_none(policy, flags):
-    assert policy(*flags).forward(SEQUENCES, ACTIONS, ATTENTION).shape == ACTIONS.shape
 
 
 def test_argparse_is_python_s_for_other_parsers():
