@@ -198,3 +198,12 @@ def test_rewards_too_large_for_a_sum():
     batch = batch_of([3, 2], [1.7e308, -1.7e308])
     for spelling in ("reinforce | whiten", "mix(reinforce, reinforce)", "overlong(2, 1) | dr_grpo | clip(-1, 1)"):
         assert np.isfinite(values(batch, spelling)).all()
+
+
+@pytest.mark.parametrize("length", [3, 5, 9, 11])  # whose weights, added up, are a little more or less than 1
+def test_one_response_alone_is_whitened_by_its_tokens(length):
+    rewards = np.random.default_rng(length).normal(size=(1, length))
+    batch = batch_of([length], [0.0], token_rewards=rewards)
+    returns = rewards[:, ::-1].cumsum(axis=1)[:, ::-1]
+    whitened = az.compute_advantages(batch, "reinforce | whiten(weight=sequence)").values
+    np.testing.assert_allclose(whitened, (returns - returns.mean()) / returns.std(), rtol=1e-6)

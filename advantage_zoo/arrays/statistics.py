@@ -21,7 +21,7 @@ class Unit(NamedTuple):
     centred: Array
     """(N,) ``u - mean(u)``, dimensionless; 0 where not valid."""
     std: Array
-    """(S,) standard deviation of ``u``; 0 where it is not defined."""
+    """(S,) standard deviation of ``u``; the population's where members weigh no more than ``ddof``."""
     half_range: Array
     """(S,) half of the segment's range, in units of ``x`` (the whole range may overflow); 1 where the range is 0."""
     varies: Array
@@ -57,7 +57,9 @@ def unit(
     mean = segment_sum(weights * u, segment_ids, num_segments) / xp.where(count > 0, count, 1.0)
     centred = xp.where(inside, u - xp.take(mean, segment_ids), 0.0)
     squares = segment_sum(weights * centred * centred, segment_ids, num_segments)
-    variance = xp.where(count > ddof, squares / xp.where(count > ddof, count - ddof, 1.0), 0.0)
+    # Weights that count a response once are rounded. Of one alone there is no sample's deviation; the population's is.
+    free = xp.where(count > ddof + 0.5, count - ddof, count)
+    variance = squares / xp.where(free > 0, free, 1.0)
     return Unit(centred, xp.sqrt(variance), half_range, varies)
 
 

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from advantage_zoo.rollouts.lists import TOKEN_LISTS, RowError, token_lists, token_texts
 from advantage_zoo.rollouts.messages import pieces, prompt_text
 from advantage_zoo.rollouts.parquet import RolloutFileError, is_rollout_file, read_rollouts
 from advantage_zoo.rollouts.rewards import Reward, trl_reward
@@ -22,7 +23,6 @@ from advantage_zoo.suggestions import nearest
 NEEDED = ("prompt", "text", "reward")
 """Columns without which there is nothing to compare."""
 
-TOKEN_LISTS = ("token_ids", *SIGNALS, "response_mask", "step_index")
 COLUMNS = (*NEEDED, "group", "tokens", *TOKEN_LISTS, "step_correct")
 """What ``--columns`` maps from; the names of the rollout file's schema."""
 
@@ -34,10 +34,6 @@ WORDS = (
     "length or takes statistics over all tokens; shares of tokens are shares of words."
 )
 _VERL_KEY = re.compile(r"(.+)_(\d+)_(\d+)")
-
-
-class RowError(ValueError):
-    """A row can't be used; the message is a sentence's end that tells why."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +90,19 @@ def recognise(row: Mapping[str, Any]) -> Format:
     if {"input", "output", "score"} <= set(row):
         return Format("verl", {"prompt": "input", "text": "output", "reward": "score"}, _verl_group)
     if {"prompt", "completion", "step"} <= set(row):
-        return Format("TRL", {"text": "completion"}, lambda row: (row.get("step"), prompt_text(row["prompt"])))
-    return Format("plain", {}, lambda row: (row.get("step"), prompt_text(row.get("prompt"))))
+        return Format("TRL", {"text": "completion"}, lambda row: (_step(row), prompt_text(row["prompt"])))
+    return Format("plain", {}, lambda row: (_step(row), prompt_text(row.get("prompt"))))
 
 
 def _verl_group(row: Mapping[str, Any]) -> Hashable:
     """v1 writes ``uid``, which is the prompt's, the session's number and the output's; others only the prompt."""
     key = _VERL_KEY.fullmatch(str(row.get("uid", "")))
-    return (row.get("step"), key[1] if key else row.get("input"))
+    return (_step(row), key[1] if key else prompt_text(row.get("input")))
+
+
+def _step(row: Mapping[str, Any]) -> Hashable:
+    step = row.get("step")
+    return step if isinstance(step, Hashable) else repr(step)
 
 
 class Dump:
@@ -164,7 +165,7 @@ class Dump:
 
     def _key(self, row: Mapping[str, Any]) -> Hashable:
         named = row.get(self.names["group"])
-        return self.format.group(row) if named is None else (row.get("step"), repr(named))
+        return self.format.group(row) if named is None else (_step(row), repr(named))
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """The place, the row as it stands in the file, and the row by the names of our schema, of each usable row.
@@ -236,65 +237,22 @@ class Dump:
         row: dict[str, Any] = {"prompt": prompt_text(given["prompt"]), "group": self._key(raw)}
         if isinstance(raw.get("step"), int):
             row["step"] = raw["step"]
+            if not -(2**63) <= row["step"] < 2**63:
+                raise RowError(f"has step {row['step']}, which is no 64-bit integer")
         row["reward"] = self.reward.of(raw)
         if not math.isfinite(row["reward"]):
-            raise RowError(f"has no finite number in {self.reward}")
+            raise RowError(f"has no finite number in {self.reward}: {self.reward.found(raw)}")
         row["text"], words, mask = pieces(given["text"])
         row["words"] = given["tokens"] is None
-        row["tokens"] = words if row["words"] else _texts(given["tokens"])
+        row["tokens"] = words if row["words"] else token_texts(given["tokens"])
         row["token_ids"] = [UNKNOWN_ID] * len(row["tokens"])
         if row["words"] and not all(mask):
             row["response_mask"] = mask
         if not row["words"]:
-            row |= _lists(given, len(row["tokens"]))
+            row |= token_lists(given, len(row["tokens"]))
         return row
 
 
 def _steps(rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
     """The training step of each row, if all say it."""
     return [row["step"] for row in rows] if all("step" in row for row in rows) else None
-
-
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(token, str) for token in cast("list[Any]", value)):
-        raise RowError("has tokens that are no list of texts")
-    return cast("list[str]", value)
-
-
-def _lists(given: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """The columns with one entry a token that the row has, and the steps."""
-    found: dict[str, Any] = {}
-    for name in TOKEN_LISTS:
-        value = given[name]
-        if value is None:
-            continue
-        if not isinstance(value, list) or len(cast("list[Any]", value)) != count:
-            raise RowError(f"has {name} that are not {count} numbers, one a token")
-        found[name] = _numbers(name, cast("list[Any]", value))
-    if given["step_correct"] is not None:
-        found["step_correct"] = given["step_correct"]
-    _refuse_infinite(found)
-    return found
-
-
-def _refuse_infinite(found: Mapping[str, Any]) -> None:
-    import numpy as np
-
-    for name in found.keys() & set(SIGNALS):
-        bad = ~np.isfinite(found[name]) & np.asarray(found.get("response_mask", True))
-        if bad.any():
-            raise RowError(f"has {name} with {found[name][int(bad.argmax())]} at token {int(bad.argmax())}")
-
-
-def _numbers(name: str, values: Sequence[Any]) -> Any:
-    import numpy as np
-
-    if name in SIGNALS:
-        try:
-            return np.array([math.nan if x is None else x for x in values], dtype=np.float32)
-        except (TypeError, ValueError):
-            raise RowError(f"has {name} that are no numbers") from None
-    kinds = bool if name == "response_mask" else int
-    if not all(isinstance(x, kinds) or (kinds is bool and x in (0, 1)) for x in values):
-        raise RowError(f"has {name} that are no {'booleans' if kinds is bool else 'integers'}")
-    return [kinds(x) for x in values]

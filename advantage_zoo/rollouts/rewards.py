@@ -36,13 +36,13 @@ class Reward:
 
     def of(self, row: Mapping[str, Any]) -> float:
         """The row's reward; NaN if it has none."""
-        values = [row.get(column) for column in self.columns]
-        known = [
-            weight * float(value)
-            for weight, value in zip(self.weights, values, strict=True)
-            if isinstance(value, int | float) and not math.isnan(value)
-        ]
+        values = [_float(row.get(column)) for column in self.columns]
+        known = [w * value for w, value in zip(self.weights, values, strict=True) if not math.isnan(value)]
         return sum(known) if known else math.nan
+
+    def found(self, row: Mapping[str, Any]) -> str:
+        """What the row has in the reward's columns, for messages."""
+        return ", ".join(f"{row.get(column)!r:.40}" for column in self.columns)
 
     def __str__(self) -> str:
         return " + ".join(self.columns)
@@ -63,7 +63,8 @@ def trl_reward(
     """
     between = list(rows[0])
     between = between[between.index("completion") + 1 :]
-    columns = [c for c in between if c != "advantage" and any(_is_number(row.get(c)) for row in rows)]
+    others = ("step", "prompt", "advantage")  # where somebody has ordered the columns anew
+    columns = [c for c in between if c not in others and any(_is_number(row.get(c)) for row in rows)]
     if not columns or "advantage" not in rows[0]:
         raise RolloutFileError(
             "The log has no rewards and no advantages; TRL's GRPO and RLOO trainers write them, its distillation "
@@ -83,8 +84,16 @@ def trl_reward(
     return chosen, [f"The reward is {chosen}; --columns reward=... takes another."]
 
 
+def _float(value: Any) -> float:
+    """The number that ``value`` is, infinity if no float is as large; NaN if it is none."""
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.inf
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    return not isinstance(value, bool) and not math.isnan(_float(value))
 
 
 def _explains(
@@ -95,7 +104,7 @@ def _explains(
     for row in rows:
         pair = reward.of(row), row.get("advantage")
         if _is_number(pair[1]) and math.isfinite(pair[0]):
-            of_group[group(row)].append((pair[0], float(pair[1] or 0.0)))
+            of_group[group(row)].append((pair[0], _float(pair[1])))
     for pairs in of_group.values():
         mean = sum(r for r, _ in pairs) / len(pairs)
         centred = [r - mean for r, _ in pairs]

@@ -112,7 +112,7 @@ def _line_rows(file: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
 def _read_line(place: str, line: bytes, found: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         row = json.loads(line.rstrip())
-    except ValueError as error:  # also where the bytes are not UTF-8
+    except (ValueError, RecursionError) as error:  # also where the bytes are not UTF-8
         cut = "" if line.endswith(b"\n") else "; it has no end, as if writing had been cut short"
         found.lose(f"{place} is not JSON ({str(error).splitlines()[0]}{cut})")
         return
