@@ -83,7 +83,7 @@ def test_what_trl_could_not_score_is_left_out_and_counted(tmp_path):
     assert rollouts.rewards == [1, 0, 1]
     assert notes[0] == (
         "1 of 4 rows are left out, and their groups are compared without them; the first: c.parquet, row 1, has no "
-        "finite number in right."
+        "finite number in right: nan."
     )
 
 

@@ -1,4 +1,4 @@
-"""Rows of JSON lines that no framework wrote, and that people have: one is left out and named, or taken for what it is."""
+"""Rows of JSON lines that no framework wrote: one is left out and named, or taken for what it is."""
 
 import json
 
