@@ -62,30 +62,25 @@ def curves(points: pd.DataFrame, file: Path, x: str = "tokens", y: str = "accura
 
 def differences(table: pd.DataFrame, file: Path) -> None:
     """How far each estimator is ahead of GRPO at equal tokens, a panel a task and start, with its interval."""
-    ahead, half = "ahead of grpo, equal tokens", "ahead ±"
     others = table[table["estimator"] != BASELINE]
     names, cells = sorted(others["estimator"].unique(), reverse=True), list(others.groupby(CELL, sort=False))
-    figure = Figure(figsize=(3 + 1.5 * len(cells), 0.8 + 0.22 * len(names)), layout="constrained")
-    if names:
-        for panel, ((task, start), cell) in zip(
-            figure.subplots(1, len(cells), sharey=True, squeeze=False)[0], cells, strict=True
-        ):
-            middle = cell.set_index("estimator")[ahead].reindex(names)
-            panel.errorbar(
-                middle,
-                range(len(names)),
-                xerr=cell.set_index("estimator")[half].reindex(names),
-                fmt="o",
-                markersize=3,
-                linewidth=1,
-            )
-            panel.axvline(0, color="black", linewidth=0.6)
-            panel.set_xlim(-0.15, 0.1)
-            panel.set_title(f"{task}, {start}", fontsize=8)
-            panel.set_yticks(range(len(names)), names, fontsize=7)
-            panel.tick_params(axis="x", labelsize=6)
-            panel.grid(alpha=0.25, linewidth=0.5)
-    figure.supxlabel("accuracy ahead of GRPO at equal tokens; what is off the scale is in the table", fontsize=8)
+    figure = Figure(figsize=(3 + 1.3 * max(1, len(cells)), 1 + 0.22 * len(names)), layout="constrained")
+    panels = figure.subplots(1, max(1, len(cells)), sharey=True, squeeze=False)[0]
+    for panel, ((task, start), cell) in zip(panels, cells, strict=False):
+        rows = cell.set_index("estimator").reindex(names)
+        middle, half = rows["ahead of grpo, equal tokens"], rows["ahead ±"]
+        for y, (m, h) in enumerate(zip(middle, half, strict=True)):
+            colour = "tab:blue" if m > h else "tab:red" if -m > h else "tab:grey"
+            panel.errorbar(m, y, xerr=np.nan_to_num(h), fmt="o", color=colour, markersize=3, linewidth=1)
+        panel.axvline(0, color="black", linewidth=0.6)
+        panel.set_xscale("symlog", linthresh=0.02)  # from a hundredth to a collapse
+        panel.set_xlim(-1, 0.1)
+        panel.set_xticks([-0.5, -0.1, -0.02, 0.02], ["-0.5", "-0.1", "-0.02", "0.02"], rotation=60)
+        panel.set_title(f"{task},\n{start} start", fontsize=8)
+        panel.set_yticks(range(len(names)), names, fontsize=7)
+        panel.tick_params(axis="x", labelsize=6)
+        panel.grid(alpha=0.25, linewidth=0.5)
+    figure.supxlabel("accuracy ahead of GRPO at equal tokens; grey where the interval holds 0", fontsize=8)
     _save(figure, file)
 
 
