@@ -142,6 +142,22 @@ def test_results_compare_at_equal_tokens_seed_by_seed():
     assert table.loc["grpo", "accuracy"] == pytest.approx(0.65)
 
 
+def test_the_overview_is_bold_where_zero_is_outside(tmp_path):
+    level, ahead = [0.2, 0.4, 0.6], [0.2, 0.6, 0.8]
+    points = pd.concat(
+        [run(seed, level) for seed in (0, 1)]
+        + [run(0, level, "rloo"), run(1, ahead, "rloo")]
+        + [run(seed, [0.2, 0.5, 0.7 + seed / 500], "ep_grpo") for seed in (0, 1)]
+    )
+    results = report.results(points)
+    overview = report.overview(results).set_index("estimator")["sums, easy"]
+    assert overview["ep_grpo"] == "**+0.101 ± 0.013**"
+    assert overview["rloo"].startswith("+0.100 ± 1.")
+    assert "grpo" not in overview
+    report.differences(results, tmp_path / "ahead.svg")
+    assert "ep_grpo" in (tmp_path / "ahead.svg").read_text()
+
+
 class Speller:
     """A model that is certain how a word goes on backwards."""
 

@@ -112,10 +112,9 @@ def results(points: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, object] = {"task": task, "start": start, "estimator": estimator, "seeds": len(seeds)}
             row["accuracy"], row["accuracy ±"] = interval(last["accuracy"])
             paired = [seed for seed in seeds if seed in base]
-            if paired and estimator != BASELINE:
-                row["ahead of grpo, equal tokens"], row["ahead ±"] = interval(
-                    [_ahead(runs[estimator, seed], base[seed]) for seed in paired]
-                )
+            compared = paired if estimator != BASELINE else []
+            ahead = [_ahead(runs[estimator, seed], base[seed]) for seed in compared] or [float("nan")]
+            row["ahead of grpo, equal tokens"], row["ahead ±"] = interval(ahead)
             ends = [reaches(runs[estimator, s], base[s]["accuracy"].iloc[-1]) for s in paired]
             row["steps to grpo's end"] = float(np.nanmean(ends)) if np.isfinite(ends).any() else float("nan")
             row["reached by"] = int(np.isfinite(ends).sum())
@@ -133,6 +132,8 @@ def overview(table: pd.DataFrame) -> pd.DataFrame:
     """One row an estimator, one column a task and start: how far it is ahead of GRPO, bold where 0 is outside."""
 
     def said(middle: float, half: float) -> str:
+        if np.isnan(middle):
+            return ""
         text = f"{middle:+.3f} ± {half:.3f}" if np.isfinite(half) else f"{middle:+.3f}"
         return f"**{text}**" if abs(middle) > half else text
 
