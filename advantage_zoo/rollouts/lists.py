@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import numpy as np
-
 from advantage_zoo.rollouts.rollouts import NO_STEP, SIGNALS
 
 TOKEN_LISTS = ("token_ids", *SIGNALS, "response_mask", "step_index")
@@ -65,6 +63,8 @@ def _refuse_misplaced(found: Mapping[str, Any]) -> None:
 
 
 def _refuse_infinite(found: Mapping[str, Any]) -> None:
+    import numpy as np
+
     for name in found.keys() & set(SIGNALS):
         bad = ~np.isfinite(found[name]) & np.asarray(found.get("response_mask", True))
         if bad.any():
@@ -72,6 +72,8 @@ def _refuse_infinite(found: Mapping[str, Any]) -> None:
 
 
 def _numbers(name: str, values: Sequence[Any]) -> Any:
+    import numpy as np
+
     if name in SIGNALS:
         try:
             found = np.array([math.nan if x is None else x for x in values], dtype=np.float32)
