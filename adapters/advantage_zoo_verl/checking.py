@@ -10,7 +10,7 @@ from advantage_zoo.adapting import lacking, needs_groups
 from advantage_zoo.parameters import parameters_of
 from advantage_zoo.registry import registry
 from advantage_zoo_verl.points import BINDING
-from advantage_zoo_verl.settings import SETTINGS, block_of, is_ours, resolve
+from advantage_zoo_verl.settings import RENAMED, SETTINGS, block_of, is_ours, resolve
 
 
 def validate_config(original: Callable[..., Any], config: Any, *args: Any, **kwargs: Any) -> Any:
@@ -84,17 +84,24 @@ def _lost(name: str, estimator: Any, config: Any) -> Iterator[str]:
     from verl.trainer.config import AlgoConfig
 
     algorithm, others = config.algorithm, registry().entries.keys() - {name}
+    spelled = {part: word for word in re.split(r"[ |(),]+", name) for part in re.split("[@:]", word)}
     if not algorithm.get("norm_adv_by_std_in_grpo", True) and "dr_grpo" not in estimator.name:
         yield (
             "algorithm.norm_adv_by_std_in_grpo=False is for verl's own grpo alone; set it to True, or use "
             "algorithm.adv_estimator=dr_grpo."
         )
+    if "reward_components" in estimator.needs and isinstance(algorithm.get("gdpo_reward_keys"), str):
+        keys = algorithm.gdpo_reward_keys
+        yield f"algorithm.gdpo_reward_keys is {keys!r}; expected a list of names, as in [{keys}]."
     for key in block_of(algorithm, "zoo").keys() - {"dump_rollouts"}:
         yield f"algorithm.zoo.{key} is no setting; there is algorithm.zoo.dump_rollouts."
     for key in sorted(set(algorithm) - {name, "zoo", "_target_"} - {f.name for f in fields(AlgoConfig)}):
         if key in parameters_of(type(estimator)):
             yield f"algorithm.{key} is no setting of verl's; write +algorithm.{name}.{key}={algorithm[key]}."
-        elif key in others and key in re.split(r"[ |(,]+", name):
-            yield f"algorithm.{key} is not read where the estimator is spelled out; write {key}(key=value) in it."
-        elif key not in others and difflib.get_close_matches(key, [name], cutoff=0.75):
+        elif key == RENAMED.get(name):
+            yield f"algorithm.{key} is not read; the parameters of {name} stand under algorithm.{name}."
+        elif key in others and key in spelled:
+            word = spelled[key]
+            yield f"algorithm.{key} is not read where the estimator is spelled out; write {word}(key=value) in it."
+        elif key not in others and difflib.get_close_matches(key.lower(), [name], cutoff=0.75):
             yield f"algorithm.{key} is no setting of verl's and no estimator; did you mean algorithm.{name}?"

@@ -113,7 +113,7 @@ def dump(folder: str, batch: az.RolloutBatch, source: Source) -> None:
         raise ValueError("algorithm.zoo.dump_rollouts: the legacy trainer does not tell its step in bypass mode.")
     batch, prompts, responses = to_dump(batch, source)
     part = getattr(source.trainer, "local_trigger_step", 0)
-    into = TRAINING.dump(folder, source.trainer.tokenizer)
+    into = TRAINING.dump(str(folder), source.trainer.tokenizer)  # a name of digits is a number in YAML
     into.write(batch, step=source.step, part=part, prompts=prompts, responses=responses)
 
 

@@ -52,6 +52,19 @@ import advantage_zoo as az
         ),
         ("ep_grpo", (*KL_LOSS, "+algorithm.num_buckets=5"), r"write \+algorithm.ep_grpo.num_buckets=5"),
         ("'ep_grpo | whiten'", (*KL_LOSS, "+algorithm.ep_grpo.num_buckets=5"), r"write ep_grpo\(key=value\) in it"),
+        ("'mix(dapo, rloo)'", ("+algorithm.rloo.singleton=zero",), r"write rloo\(key=value\) in it"),
+        (
+            "grpo@verl",
+            ("+algorithm.grpo.eps=1e-3",),
+            r"algorithm.grpo is not read .* write grpo@verl\(key=value\) in it",
+        ),
+        (
+            "zoo_grpo",
+            ("+algorithm.grpo.eps=1e-3",),
+            "algorithm.grpo is not read; the parameters of zoo_grpo stand under algorithm.zoo_grpo",
+        ),
+        ("dapo", ("+algorithm.DAPO.eps=1e-3",), "algorithm.DAPO is no setting .* did you mean algorithm.dapo"),
+        ("gdpo@verl", ("+algorithm.gdpo_reward_keys=acc",), r"gdpo_reward_keys is 'acc'; expected a list .* \[acc\]"),
         (
             "ep_grpo",
             (*KL_LOSS, "+algorithm.zoo.dump=x"),

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 import verl
 from advantage_zoo_verl import training
@@ -222,6 +223,18 @@ def test_the_metrics_come_with_verls_own_and_wait_for_the_device_once(monkeypatc
     assert all(isinstance(metrics[name], float) for name in diagnostics)
     assert metrics["timing_s/advantage_zoo"] > 0
     assert training.compute_data_metrics(lambda batch: {}, full) == {}
+
+
+def test_a_folder_for_rollouts_may_have_a_name_of_digits(monkeypatch, tmp_path):
+    """``dump_rollouts=20261125`` is a number to YAML and Hydra."""
+    monkeypatch.chdir(tmp_path)
+    tensors = columns(np.random.default_rng(0))
+    tokens = {"prompts": torch.ones(8, 2).long(), "responses": torch.ones(8, 6).long()}
+    data = proto(tensors | tokens | {"attention_mask": torch.ones(8, 8).long()})
+    with training._knowing(trainer=SimpleNamespace(global_steps=3, tokenizer=tiny_models.tokenizer())):
+        ray_trainer.compute_advantage(data, "dapo", config=algorithm(zoo={"dump_rollouts": 20261125}))
+    training.TRAINING.metrics()
+    assert (tmp_path / "20261125" / "step_000002.parquet").is_file()
 
 
 @pytest.mark.parametrize("needs", [True, False])
