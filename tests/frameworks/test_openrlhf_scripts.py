@@ -55,6 +55,12 @@ def test_the_command_line_takes_it(args, method):
     assert tuple(made.actor.eps_clip_low_high) == ((0.2, 0.28) if method == "dapo" else (0.2, 0.2))
 
 
+def test_dapo_takes_its_16_updates_from_a_rollout(args):
+    """With one update a rollout the ratio is 1, and a clip of 0.28 would never be reached."""
+    made = args("dapo")
+    assert (made.rollout.batch_size, made.rollout.n_samples_per_prompt, made.train.batch_size) == (512, 16, 512)
+
+
 def test_there_is_a_script_a_method():
     assert {file.stem for file in SCRIPTS.glob("*.sh")} == {*METHODS, "common"}
 
