@@ -23,10 +23,10 @@ from advantage_zoo.testing import INVARIANTS, backend, cases, check_law
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a law's check said on a library; ``broken`` is the message, or ``""``."""
+    """What a law's check said on a backend; ``broken`` is the message, or ``""``."""
 
     law: str
-    library: str
+    backend: str
     broken: str
 
 
@@ -114,7 +114,7 @@ def _load(path: Path) -> Any:
 
 def to_dict(which: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Plain JSON values."""
-    rows = [{"law": o.law, "library": o.library, "holds": not o.broken, "message": o.broken} for o in outcomes]
+    rows = [{"law": o.law, "library": o.backend, "holds": not o.broken, "message": o.broken} for o in outcomes]
     return {"estimator": which, "holds": not any(o.broken for o in outcomes), "laws": rows}
 
 
@@ -127,12 +127,12 @@ def _mark(broken: str | None) -> Text:
 
 def print_outcomes(which: str, outcomes: Sequence[Outcome], console: Console) -> None:
     """A row a law, a column a library; then what is broken, once a law."""
-    libraries = list(dict.fromkeys(o.library for o in outcomes))
+    libraries = list(dict.fromkeys(o.backend for o in outcomes))
     table = new_table(which)
     for column in ("law", *libraries):
         table.add_column(column, no_wrap=True)
     table.add_column("")
-    broken = {(o.law, o.library): o.broken for o in outcomes}
+    broken = {(o.law, o.backend): o.broken for o in outcomes}
     for law in dict.fromkeys(o.law for o in outcomes):
         marks = [_mark(broken.get((law, name))) for name in libraries]
         table.add_row(law, *marks, INVARIANTS[law].law)

@@ -42,8 +42,8 @@ def test_the_law_holds_for_other_parameters(law):
 @pytest.mark.parametrize("law", INVARIANTS)
 def test_the_check_catches_what_breaks_the_law(law):
     for case in BROKEN[law]:
-        with pytest.raises(AssertionError, match=f"breaks {law} on {case.library}(?s:.*){law}: "):
-            check_law(INVARIANTS[law], case.estimator, library(case.library), examples=40, compute=case.compute)
+        with pytest.raises(AssertionError, match=f"breaks {law} on {case.backend}(?s:.*){law}: "):
+            check_law(INVARIANTS[law], case.estimator, library(case.backend), examples=40, compute=case.compute)
 
 
 def test_every_law_has_a_name_a_sentence_and_a_source():

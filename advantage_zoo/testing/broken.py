@@ -4,7 +4,7 @@ A check that cannot fail is worth nothing. ``BROKEN`` is the proof, and a quarry
 
     for case in BROKEN["SHIFT"]:
         with pytest.raises(AssertionError):
-            check_law(INVARIANTS["SHIFT"], case.estimator, backend(case.library), compute=case.compute)
+            check_law(INVARIANTS["SHIFT"], case.estimator, backend(case.backend), compute=case.compute)
 """
 
 import itertools
@@ -27,7 +27,7 @@ from advantage_zoo.testing.trial import Compute
 class Case(NamedTuple):
     """What a check must catch, and where."""
 
-    library: str
+    backend: str
     estimator: Estimator
     compute: Compute = compute_advantages
 
