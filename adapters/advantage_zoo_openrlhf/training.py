@@ -16,7 +16,7 @@ from advantage_zoo.rollouts import Tokens
 from advantage_zoo.training import Training
 from advantage_zoo_openrlhf.points import Run
 
-TRAINING = Training("openrlhf", timing="timing/advantage_zoo")
+TRAINING = Training("openrlhf", timing="advantage/seconds")  # OpenRLHF adds up timing/..., of which this is a part
 STAND_IN = "reinforce"
 """OpenRLHF's estimator that stands in until its advantages are overwritten: the one without a baseline, so that its
 metric ``return`` is the reward with the penalties."""

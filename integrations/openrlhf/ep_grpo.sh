@@ -4,7 +4,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 exec bash "$here/common.sh" \
   --algo.advantage.estimator ep_grpo \
-  --zoo.ep_grpo.progress_warmup_steps 200 \
+  --zoo.config "$here/ep_grpo.yaml" \
   --algo.kl.use_loss \
   --algo.kl.estimator k3 \
   --algo.kl.init_coef 0.04 \

@@ -55,6 +55,12 @@ def test_the_command_line_takes_it(args, method):
     assert tuple(made.actor.eps_clip_low_high) == ((0.2, 0.28) if method == "dapo" else (0.2, 0.2))
 
 
+def test_flags_of_yours_come_last_and_win(args):
+    made = args("ep_grpo", "--zoo.ep_grpo.progress_warmup_steps", "50", "--rollout.temperature", "0.9")
+    assert made.zoo.estimator == az.make("ep_grpo(progress_weight=linear(0, 0.2, 50))")
+    assert made.rollout.temperature == 0.9
+
+
 def test_dapo_takes_its_16_updates_from_a_rollout(args):
     """With one update a rollout the ratio is 1, and a clip of 0.28 would never be reached."""
     made = args("dapo")

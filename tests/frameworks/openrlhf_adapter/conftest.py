@@ -1,4 +1,4 @@
-"""OpenRLHF's own experience maker for flags of its command line, in a folder with a model."""
+"""OpenRLHF's own command line and its experience maker, in a folder with a model."""
 
 from types import SimpleNamespace
 
@@ -22,16 +22,34 @@ def _files(tmp_path_factory):
 
 
 @pytest.fixture
+def run(monkeypatch):
+    return lambda *flags: parse(monkeypatch, *flags)
+
+
+@pytest.fixture
+def refusal(run, capsys):
+    """The last line of what it says when it refuses."""
+
+    def refused(*flags):
+        with pytest.raises(SystemExit) as stopped:
+            run(*flags)
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    return refused
+
+
+@pytest.fixture
 def rollout():
     return Rollout()
 
 
 @pytest.fixture
-def maker(monkeypatch):
+def maker(run):
     """OpenRLHF's experience maker for flags of its command line."""
 
     def made(*flags):
-        args = parse(monkeypatch, *flags)
+        args = run(*flags)
         controller = FixedKLController(args.algo.kl.init_coef)
         return RemoteExperienceMaker(None, None, None, None, controller, SimpleNamespace(args=args), None)
 

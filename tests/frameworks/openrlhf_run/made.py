@@ -11,6 +11,7 @@ import torch
 
 with warnings.catch_warnings():  # of their own imports
     warnings.simplefilter("ignore")
+    import openrlhf.trainer.ppo_trainer_async  # noqa: F401 - so that nobody imports it later, with warnings
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -133,5 +133,8 @@ def test_the_script(model, tmp_path, monkeypatch):
 
     assert trl.GRPOTrainer is before
     assert (tmp_path / "out" / "model.safetensors").exists()
+    with pytest.raises(TypeError, match=r"estimator_args.num_buckets: rloo has no parameter"):  # the file's own
+        script.main([*words, "--advantage_estimator", "rloo"])
+    script.main([*words, "--advantage_estimator", "rloo", "--estimator_args", "{}"])
     with pytest.raises(ValueError, match=r"--estimator_args is '\{num_buckets: 3\}', which is no JSON"):
         script.main([*words, "--estimator_args", "{num_buckets: 3}"])
