@@ -145,7 +145,7 @@ def lab(session: nox.Session) -> None:
     install_framework(session, "trl")
     session.install("-e", ".[cli]", "-r", "integrations/trl/lab/requirements.txt")
     session.run("pytest", "tests/frameworks/test_lab.py", *session.posargs)
-    out = Path(session.create_tmp()) / "quick"
+    out = Path(session.create_tmp()).resolve() / "quick"
     shutil.rmtree(out, ignore_errors=True)
     with session.chdir("integrations/trl"):
         session.run("python", "-m", "lab", "--quick", "--out", str(out))

@@ -41,3 +41,13 @@ def torch():
 def jax():
     library("jax")
     return pytest.importorskip("jax")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """PyTorch on one thread: for tiny models two are slower, and less repeatable."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,8 +1,5 @@
-"""What is written while training goes on: whole files that `compare` reads, whatever happens to the process."""
+"""What is written while training goes on: whole files that `compare` reads."""
 
-import os
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 
@@ -10,41 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from made_dumping import LENGTHS, PROMPTS, Letters, batch_of, write
 
 import advantage_zoo as az
 from advantage_zoo.cli import main
 from advantage_zoo.rollouts import RolloutDump, RolloutFileError, Tokens, read, read_rollouts
-
-PROMPTS = ["one", "one", "two", "two", "two"]
-LENGTHS = [3, 2, 4, 0, 1]
-"""With a row of padding."""
-
-
-class Letters:
-    """A tokenizer of letters, 0 the end of a text."""
-
-    def decode(self, ids, skip_special_tokens=False):
-        return "".join("" if i == 0 and skip_special_tokens else "$abcdefghij"[i] for i in ids)
-
-
-def batch_of(step=0):
-    """Five rows, padded on the right; the third has tool output in its second slot."""
-    rng = np.random.default_rng(step)
-    present = np.arange(5) < np.array(LENGTHS)[:, None]
-    mask = present.copy()
-    mask[2, 1] = False
-    signals = {
-        name: np.where(present, rng.uniform(0, 1, (5, 5)) * sign, np.nan).astype(np.float32)
-        for name, sign in (("logprobs", -1), ("ref_logprobs", -1), ("entropies", 1))
-    }
-    batch = az.RolloutBatch(
-        rewards=rng.permutation([1.0, 0.5, 0.0, 0.0, 0.25]),
-        response_mask=mask,
-        group_ids=np.array([0, 0, 1, 1, 1]),
-        **signals,
-    )
-    ids = np.where(present, rng.integers(0, 9, (5, 5)), 10)
-    return batch, Tokens(ids, present)
 
 
 def in_torch(x):
@@ -59,15 +26,6 @@ def converted(batch, tokens, convert):
     names = ("rewards", "response_mask", "group_ids", "logprobs", "ref_logprobs", "entropies")
     fields = {name: convert(getattr(batch, name)) for name in names}
     return az.RolloutBatch(**fields), Tokens(convert(tokens.ids), convert(tokens.present))
-
-
-def write(folder, *steps, part=0):
-    dump = RolloutDump(folder, Letters(), source="tests")
-    for step in steps:
-        batch, tokens = batch_of(step)
-        dump.write(batch, step=step, part=part, prompts=PROMPTS, responses=tokens)
-    dump.flush()
-    return dump
 
 
 @pytest.mark.parametrize("convert", [np.asarray, in_torch, in_jax], ids=["numpy", "torch", "jax"])
@@ -259,61 +217,3 @@ def test_a_shape_that_does_not_fit_and_a_mask_on_padding_are_refused(tmp_path):
         ValueError, match=r"step_000000.parquet: response_mask, row 1, is True on a slot that holds no to"
     ):
         dump.flush()
-
-
-def process(folder, what):
-    """A process that has written step 0 and then does something else; (exit status, stderr)."""
-    script = (
-        "import os, resource, signal, sys, test_dumping as t\n"
-        "import pyarrow.parquet as pq\n"
-        f"dump, (batch, tokens) = t.write({str(folder)!r}, 0), t.batch_of()\n"
-        "def step(number):\n"
-        "    dump.write(batch, step=number, prompts=t.PROMPTS, responses=tokens)\n"
-        f"{what}"
-    )
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    env = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
-
-
-def test_a_process_that_ends_without_a_flush_has_written_everything(tmp_path):
-    assert process(tmp_path, "step(1)") == (0, "")
-    assert len(read_rollouts(tmp_path / "step_000001.parquet")) == 4
-
-
-FULL = "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-"""No file may be longer than 100 bytes: to the process it looks like a full disk."""
-
-
-def test_a_full_disk_is_said_at_the_next_step_and_leaves_nothing_behind(tmp_path):
-    status, said = process(tmp_path, f"{FULL}step(1)\nstep(2)")
-    assert status == 1
-    assert "RolloutFileError" in said.splitlines()[-1]
-    assert "step_000001.parquet can't be written ([Errno 27]" in said.splitlines()[-1]
-    assert [path.name for path in tmp_path.iterdir()] == ["step_000000.parquet"]
-
-
-def test_a_full_disk_in_the_last_step_is_said_at_exit(tmp_path):
-    _, said = process(tmp_path, f"{FULL}step(1)")
-    assert said.startswith("advantage-zoo: the last rollouts are lost: ")
-    assert "step_000001.parquet can't be written ([Errno 27]" in said
-
-
-def test_a_process_that_is_killed_leaves_whole_files_and_the_next_run_clears_up(tmp_path):
-    killed = (
-        "def half(table, file, **options):\n"
-        "    file.write(b'PAR1 and so on')\n"
-        "    file.flush()\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "pq.write_table = half\n"
-        "step(1)\n"
-        "dump.flush()\n"
-    )
-    status, _ = process(tmp_path, killed)
-    assert status == -9
-    assert [path.name for path in tmp_path.glob("*.parquet")] == ["step_000000.parquet"]
-    assert len(list(tmp_path.iterdir())) == 2
-    assert len(read(tmp_path)[0]) == 4
-    write(tmp_path, 1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000000.parquet", "step_000001.parquet"]

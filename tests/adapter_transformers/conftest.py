@@ -11,13 +11,9 @@ TEMPLATE = (
 )
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    torch = pytest.importorskip("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread(one_thread):
+    """In every test here."""
 
 
 @pytest.fixture

@@ -25,15 +25,10 @@ from lab.training import Budget
 
 from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in v6:FutureWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.*is deprecated and will be removed in v6:FutureWarning"),
+]
 
 
 @pytest.fixture(params=TASKS.values(), ids=TASKS)

@@ -16,11 +16,8 @@ from trl import GRPOTrainer
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread(one_thread):
+    """In every test here."""
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,46 @@
+"""Rollouts of a training step, and a dump of them; processes of the tests import it, too."""
+
+import numpy as np
+
+import advantage_zoo as az
+from advantage_zoo.rollouts import RolloutDump, Tokens
+
+PROMPTS = ["one", "one", "two", "two", "two"]
+LENGTHS = [3, 2, 4, 0, 1]
+"""With a row of padding."""
+
+
+class Letters:
+    """A tokenizer of letters, 0 the end of a text."""
+
+    def decode(self, ids, skip_special_tokens=False):
+        return "".join("" if i == 0 and skip_special_tokens else "$abcdefghij"[i] for i in ids)
+
+
+def batch_of(step=0):
+    """Five rows, padded on the right; the third has tool output in its second slot."""
+    rng = np.random.default_rng(step)
+    present = np.arange(5) < np.array(LENGTHS)[:, None]
+    mask = present.copy()
+    mask[2, 1] = False
+    signals = {
+        name: np.where(present, rng.uniform(0, 1, (5, 5)) * sign, np.nan).astype(np.float32)
+        for name, sign in (("logprobs", -1), ("ref_logprobs", -1), ("entropies", 1))
+    }
+    batch = az.RolloutBatch(
+        rewards=rng.permutation([1.0, 0.5, 0.0, 0.0, 0.25]),
+        response_mask=mask,
+        group_ids=np.array([0, 0, 1, 1, 1]),
+        **signals,
+    )
+    ids = np.where(present, rng.integers(0, 9, (5, 5)), 10)
+    return batch, Tokens(ids, present)
+
+
+def write(folder, *steps, part=0):
+    dump = RolloutDump(folder, Letters(), source="tests")
+    for step in steps:
+        batch, tokens = batch_of(step)
+        dump.write(batch, step=step, part=part, prompts=PROMPTS, responses=tokens)
+    dump.flush()
+    return dump
