@@ -48,6 +48,14 @@ def test_a_clean_answer_is_right_in_every_step(task):
         assert set(prompt + answer) <= set(task.alphabet)
 
 
+def test_words_are_free_and_have_no_effect(task):
+    (prompt,) = task.prompts(1, seed=1)
+    answers = {task.answer(prompt, random.Random(seed), 0.0) for seed in range(20)}
+    assert (len(answers) > 1) == bool(task.words)
+    assert {task.judge(prompt, answer).reward for answer in answers} == {1.0}
+    assert len({task.answer(prompt, random.Random(seed), 0.0, free=False) for seed in range(20)}) == 1
+
+
 @pytest.mark.parametrize("accuracy", [0.15, 0.45])
 def test_slips_give_the_accuracy_asked_for(task, accuracy):
     rng = random.Random(0)
