@@ -158,7 +158,7 @@ def _conclude(
     tables = {
         "Ahead of GRPO at equal tokens": report.overview(results),
         "Results": results,
-        "Base models": _bases(cells, bases, budget),
+        "Base models": _bases(cells, bases, points, budget),
         "Failure 1: a changed token where the entropy is high, and where it is low": _granularity(cells, bases, budget),
         "Failures 2 and 3: polarity of steps, groups without signal": _polarity(out, cells, names, seed),
         "Whether the log-ratio is higher at right steps than at wrong ones": _knowledge(out, cells, names[0], seed),
@@ -170,15 +170,17 @@ def _conclude(
     )
 
 
-def _bases(cells: list[tuple[Task, str]], bases: dict[tuple[str, str], Path], budget: Budget) -> pd.DataFrame:
+def _bases(
+    cells: list[tuple[Task, str]], bases: dict[tuple[str, str], Path], points: pd.DataFrame, budget: Budget
+) -> pd.DataFrame:
     """Whether they have the skill, and how often they slip."""
+    before = points[points["step"] == 0].groupby(report.CELL)["accuracy"].first()
     rows: list[dict[str, object]] = []
     for task, start in cells:
         model = transformers.AutoModelForCausalLM.from_pretrained(bases[task.name, start])
         tokenizer = transformers.AutoTokenizer.from_pretrained(bases[task.name, start])
         greedy = greedy_accuracy(model, tokenizer, task, budget.eval_prompts)
-        sampled = beginning(task, bases[task.name, start], budget).accuracy
-        rows.append({"task": task.name, "start": start, "accuracy": sampled, "greedy": greedy})
+        rows.append({"task": task.name, "start": start, "accuracy": before[task.name, start], "greedy": greedy})
     return pd.DataFrame(rows)
 
 
