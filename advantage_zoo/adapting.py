@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,15 @@ def from_config(
         raise type(error)(f"{where}: {error}") from error
 
 
-def describe(estimator: Estimator) -> str:
-    """One line for the log: the estimator with all its parameters, defaults included, and advantage-zoo's version."""
-    from advantage_zoo import __version__
+def describe(estimator: Estimator, *distributions: str) -> str:
+    """One line for the log: the estimator with all its parameters, defaults included, and what it runs on.
 
-    return f"{estimator.spelled(in_full=True)} (advantage-zoo {__version__})"
+    Args:
+        estimator: Any.
+        distributions: Installed packages whose versions are told after advantage-zoo's own.
+    """
+    versions = ", ".join(f"{name} {version(name)}" for name in ("advantage-zoo", *distributions))
+    return f"{estimator.spelled(in_full=True)} ({versions})"
 
 
 def scalars(advantages: Advantages, prefix: str) -> dict[str, Array]:
@@ -122,6 +127,23 @@ def _bare(estimator: Any) -> Estimator:
     if hasattr(estimator, "lam"):
         return GAE(discount=estimator.discount, lam=estimator.lam)
     return estimator
+
+
+def lonely(estimator: Estimator, setting: str, samples: int, *, components: int = 1) -> list[str]:
+    """A sentence if the estimator compares the responses to a prompt, and there is one.
+
+    Args:
+        estimator: Any.
+        setting: What the framework calls the number of responses to a prompt.
+        samples: Its value.
+        components: How many reward components each response has.
+    """
+    if samples > 1 or not needs_groups(estimator, components=components):
+        return []
+    return [
+        f"{setting} is {samples}, and {estimator.name} compares the responses to a prompt with each other; set it to 2 "
+        "or more (8 is usual)."
+    ]
 
 
 def needs_groups(estimator: Estimator, *, components: int = 1) -> bool:

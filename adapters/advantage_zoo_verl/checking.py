@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from advantage_zoo.adapting import lacking, needs_groups
+from advantage_zoo.adapting import describe, lacking, lonely
 from advantage_zoo.parameters import parameters_of
 from advantage_zoo.registry import registry
 from advantage_zoo_verl.points import BINDING
@@ -53,6 +53,7 @@ def check(config: Any) -> None:
     problems = [*_missing(estimator, config), *_lost(name, estimator, config)]
     if problems:
         raise ValueError(f"algorithm.adv_estimator={name}: {' '.join(problems)}")
+    print(f"algorithm.adv_estimator={name}: {describe(estimator, 'verl', 'torch')}")
 
 
 def _missing(estimator: Any, config: Any) -> Iterator[str]:
@@ -72,11 +73,7 @@ def _missing(estimator: Any, config: Any) -> Iterator[str]:
     yield from lacking(estimator, [name for name, given in there.items() if not given], SETTINGS)
     if legacy and bypass and (estimator.scheduled() or block_of(algorithm, "zoo")):
         yield "The legacy trainer does not tell its step in bypass mode; set trainer.use_v1=True."
-    if rollout.n == 1 and needs_groups(estimator, components=len(components) or 1):
-        yield (
-            f"actor_rollout_ref.rollout.n is 1, and {estimator.name} compares the responses to a prompt with each "
-            "other; set it to 2 or more (8 is usual)."
-        )
+    yield from lonely(estimator, "actor_rollout_ref.rollout.n", rollout.n, components=len(components) or 1)
 
 
 def _lost(name: str, estimator: Any, config: Any) -> Iterator[str]:
@@ -84,7 +81,6 @@ def _lost(name: str, estimator: Any, config: Any) -> Iterator[str]:
     from verl.trainer.config import AlgoConfig
 
     algorithm, others = config.algorithm, registry().entries.keys() - {name}
-    spelled = {part: word for word in re.split(r"[ |(),]+", name) for part in re.split("[@:]", word)}
     if not algorithm.get("norm_adv_by_std_in_grpo", True) and "dr_grpo" not in estimator.name:
         yield (
             "algorithm.norm_adv_by_std_in_grpo=False is for verl's own grpo alone; set it to True, or use "
@@ -95,13 +91,12 @@ def _lost(name: str, estimator: Any, config: Any) -> Iterator[str]:
         yield f"algorithm.gdpo_reward_keys is {keys!r}; expected a list of names, as in [{keys}]."
     for key in block_of(algorithm, "zoo").keys() - {"dump_rollouts"}:
         yield f"algorithm.zoo.{key} is no setting; there is algorithm.zoo.dump_rollouts."
+    words = {part: word for word in re.split(r"[ |(),]+", name) for part in re.split("[@:]", word)}
+    words[RENAMED.get(name, name)] = name
     for key in sorted(set(algorithm) - {name, "zoo", "_target_"} - {f.name for f in fields(AlgoConfig)}):
+        meant = [key] if key in others else difflib.get_close_matches(key.lower(), words, n=1, cutoff=0.75)
         if key in parameters_of(type(estimator)):
             yield f"algorithm.{key} is no setting of verl's; write +algorithm.{name}.{key}={algorithm[key]}."
-        elif key == RENAMED.get(name):
-            yield f"algorithm.{key} is not read; the parameters of {name} stand under algorithm.{name}."
-        elif key in others and key in spelled:
-            word = spelled[key]
-            yield f"algorithm.{key} is not read where the estimator is spelled out; write {word}(key=value) in it."
-        elif key not in others and difflib.get_close_matches(key.lower(), [name], cutoff=0.75):
-            yield f"algorithm.{key} is no setting of verl's and no estimator; did you mean algorithm.{name}?"
+        elif words.keys() & set(meant):
+            place = f"algorithm.{name}" if name.isidentifier() else f"the name, as {words[meant[0]]}(key=value)"
+            yield f"algorithm.{key} is not read; the parameters of {name} stand in {place}."

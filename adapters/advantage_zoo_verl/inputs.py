@@ -1,7 +1,7 @@
 """verl's tensors as a RolloutBatch."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,8 +9,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 import advantage_zoo as az
 from advantage_zoo.adapting import lacking, make_batch
-from advantage_zoo.rollouts import Tokens
-from advantage_zoo.rollouts.rollouts import SIGNALS
 from advantage_zoo_verl.settings import COLUMNS, SETTINGS
 
 
@@ -114,19 +112,6 @@ def padded(x: Any) -> torch.Tensor:
     x = torch.as_tensor(x)
     x = pad_sequence(x.unbind(), batch_first=True) if x.is_nested else x
     return x.float() if x.is_floating_point() else x
-
-
-def to_dump(batch: az.RolloutBatch, source: Source) -> tuple[az.RolloutBatch, Tokens, Tokens]:
-    """The batch with the signals that verl has, whatever the estimator needs; prompts; responses."""
-    columns = source.columns(["prompts", "responses", "attention_mask", *(COLUMNS[name] for name in SIGNALS)])
-    found = {name: padded(columns[COLUMNS[name]]) for name in SIGNALS if COLUMNS[name] in columns}
-    ids = columns["prompts"], columns["responses"]
-    if ids[0].is_nested:
-        real = [padded(torch.ones_like(rows)) for rows in ids]
-    else:
-        real = columns["attention_mask"].split([rows.shape[1] for rows in ids], dim=1)
-    prompts, responses = (Tokens(padded(rows), present) for rows, present in zip(ids, real, strict=True))
-    return replace(batch, **{name: x.to(batch.rewards.device) for name, x in found.items()}), prompts, responses
 
 
 def _at_valid_tokens(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -46,11 +46,10 @@ def block_of(algorithm: Any, name: str) -> dict[str, Any]:
     Raises:
         TypeError: It is no block.
     """
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import OmegaConf
 
     block = algorithm.get(name)
-    if isinstance(block, DictConfig):
-        block = OmegaConf.to_container(block, resolve=True)
+    block = OmegaConf.to_container(block, resolve=True) if OmegaConf.is_config(block) else block
     if block is not None and not isinstance(block, Mapping):
         raise TypeError(
             f"algorithm.{name} is {block!r}; expected a block of settings, as in +algorithm.{name}.KEY=VALUE."

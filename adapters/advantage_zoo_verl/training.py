@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import verl
 
 import advantage_zoo as az
-from advantage_zoo.adapting import critic_targets, describe
+from advantage_zoo.adapting import critic_targets
 from advantage_zoo.binding import mark
+from advantage_zoo.rollouts import Tokens
+from advantage_zoo.rollouts.rollouts import SIGNALS
 from advantage_zoo.training import Training
-from advantage_zoo_verl.inputs import COLUMNS, Source, rollout_batch, to_dump
+from advantage_zoo_verl.inputs import COLUMNS, Source, padded, rollout_batch
 from advantage_zoo_verl.points import BINDING
 from advantage_zoo_verl.settings import RENAMED, block_of, is_ours, resolve
 
@@ -93,9 +94,6 @@ def _function(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         with TRAINING.timed():
             estimator = resolve(name, source.algorithm)
             batch = rollout_batch(estimator, token_level_rewards, response_mask, index, source)
-            if estimator not in TRAINING.seen:
-                versions = f"verl {verl.__version__}, torch {torch.__version__}"
-                print(f"algorithm.adv_estimator={name}: {describe(estimator)}, {versions}")
             values = _advantages(name, estimator, batch, source)
             returns = values if batch.values is None else critic_targets(batch, estimator, step=source.step)
         folder = block_of(source.algorithm, "zoo").get("dump_rollouts")
@@ -108,10 +106,17 @@ def _function(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
 
 
 def dump(folder: str, batch: az.RolloutBatch, source: Source) -> None:
-    """Hand over the step's rollouts."""
+    """Hand over the step's rollouts, with the signals that verl has, whatever the estimator needs."""
     if source.step is None:
         raise ValueError("algorithm.zoo.dump_rollouts: the legacy trainer does not tell its step in bypass mode.")
-    batch, prompts, responses = to_dump(batch, source)
+    columns = source.columns(["prompts", "responses", "attention_mask", *(COLUMNS[name] for name in SIGNALS)])
+    ids, found = (columns["prompts"], columns["responses"]), [name for name in SIGNALS if COLUMNS[name] in columns]
+    if ids[0].is_nested:
+        real = [padded(torch.ones_like(rows)) for rows in ids]
+    else:
+        real = columns["attention_mask"].split([rows.shape[1] for rows in ids], dim=1)
+    prompts, responses = (Tokens(padded(rows), present) for rows, present in zip(ids, real, strict=True))
+    batch = replace(batch, **{name: padded(columns[COLUMNS[name]]).to(batch.rewards.device) for name in found})
     part = getattr(source.trainer, "local_trigger_step", 0)
     into = TRAINING.dump(str(folder), source.trainer.tokenizer)  # a name of digits is a number in YAML
     into.write(batch, step=source.step, part=part, prompts=prompts, responses=responses)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+import verl
 from advantage_zoo_verl import checking, training
 from frameworks.verl_adapter.made import KL_LOSS, SINCE_0_9, algorithm, checked, columns, proto
 from hydra import compose, initialize_config_dir, initialize_config_module
@@ -48,22 +49,30 @@ import advantage_zoo as az
         (
             "ep_grpo",
             (*KL_LOSS, "+algorithm.ep_gpro.num_buckets=5"),
-            "algorithm.ep_gpro is no setting .* did you mean algorithm.ep_grpo",
+            "algorithm.ep_gpro is not read; the parameters of ep_grpo stand in algorithm.ep_grpo",
         ),
         ("ep_grpo", (*KL_LOSS, "+algorithm.num_buckets=5"), r"write \+algorithm.ep_grpo.num_buckets=5"),
-        ("'ep_grpo | whiten'", (*KL_LOSS, "+algorithm.ep_grpo.num_buckets=5"), r"write ep_grpo\(key=value\) in it"),
-        ("'mix(dapo, rloo)'", ("+algorithm.rloo.singleton=zero",), r"write rloo\(key=value\) in it"),
+        (
+            "'ep_grpo | whiten'",
+            (*KL_LOSS, "+algorithm.ep_grpo.num_buckets=5"),
+            r"stand in the name, as ep_grpo\(key=value\)",
+        ),
+        ("'mix(dapo, rloo)'", ("+algorithm.rloo.singleton=zero",), r"stand in the name, as rloo\(key=value\)"),
         (
             "grpo@verl",
             ("+algorithm.grpo.eps=1e-3",),
-            r"algorithm.grpo is not read .* write grpo@verl\(key=value\) in it",
+            r"algorithm.grpo is not read; .* stand in the name, as grpo@verl\(key=value\)",
         ),
         (
             "zoo_grpo",
             ("+algorithm.grpo.eps=1e-3",),
-            "algorithm.grpo is not read; the parameters of zoo_grpo stand under algorithm.zoo_grpo",
+            "algorithm.grpo is not read; the parameters of zoo_grpo stand in algorithm.zoo_grpo",
         ),
-        ("dapo", ("+algorithm.DAPO.eps=1e-3",), "algorithm.DAPO is no setting .* did you mean algorithm.dapo"),
+        (
+            "dapo",
+            ("+algorithm.DAPO.eps=1e-3",),
+            "algorithm.DAPO is not read; the parameters of dapo stand in algorithm.dapo",
+        ),
         ("gdpo@verl", ("+algorithm.gdpo_reward_keys=acc",), r"gdpo_reward_keys is 'acc'; expected a list .* \[acc\]"),
         (
             "ep_grpo",
@@ -109,6 +118,14 @@ def test_the_start_lets_pass_what_will_work(name, overrides):
 def test_all_that_is_missing_is_said_at_once():
     with pytest.raises(ValueError, match=r"needs entropies.*needs ref_logprobs.*rollout.n is 1"):
         checked("ep_grpo", "algorithm.rollout_correction.bypass_mode=True", "actor_rollout_ref.rollout.n=1")
+
+
+def test_the_estimator_is_described_at_the_start(capsys):
+    checked("dapo", "+algorithm.dapo.eps=1e-4")
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("algorithm.adv_estimator=dapo: dapo(eps=0.0001, ")
+    for part in (f"advantage-zoo {az.__version__}", f"verl {verl.__version__}", f"torch {torch.__version__}"):
+        assert part in line
 
 
 def test_a_broken_third_party_plugin_is_named_at_the_start(monkeypatch):
