@@ -2,11 +2,10 @@
 
 import argparse
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from advantage_zoo import make, names
+from advantage_zoo import names
 from advantage_zoo.adapting import describe, from_config
 from advantage_zoo.rollouts import RolloutDump
 from advantage_zoo_openrlhf.checks import check, following
@@ -23,20 +22,13 @@ HELP = (
 
 
 def widen(add_argument: Any, parser: Any, *args: Any, **kwargs: Any) -> argparse.Action:
-    """``ArgumentParser.add_argument``: OpenRLHF's flag for the estimator takes the zoo's spellings besides its own."""
+    """``ArgumentParser.add_argument``: OpenRLHF's flag for the estimator takes any word, which :func:`resolve` looks up."""
     theirs = kwargs.get("choices")
     if not theirs or not {f"--{ESTIMATOR}", f"--{FLAGS[ESTIMATOR]}"} & set(args):
         return add_argument(parser, *args, **kwargs)
-
-    def spelling(text: str) -> str:
-        try:
-            return text if text in theirs else make(text) and text
-        except (LookupError, TypeError, ValueError) as error:
-            raise argparse.ArgumentTypeError(error.args[0]) from error
-
     parser.advantage_zoo = tuple(theirs)
     shown = ",".join(dict.fromkeys([*theirs, *names()]))
-    changed = {"choices": None, "type": spelling, "metavar": f"{{{shown}}}", "help": kwargs.get("help", "") + HELP}
+    changed = {"choices": None, "metavar": f"{{{shown}}}", "help": kwargs.get("help", "") + HELP}
     return add_argument(parser, *args, **kwargs | changed)
 
 
@@ -54,8 +46,8 @@ def resolve_after(parse_known_args: Any, parser: Any, args: Any = None, namespac
         parser.error(str(error.args[0] if isinstance(error, LookupError) else error))
     if run is not None:
         parsed.zoo = run
-    what = describe(run.estimator) if run else f"{flags[ESTIMATOR]}, OpenRLHF's own"
-    print(f"advantage-zoo: {flags.name(ESTIMATOR)} is {what}; OpenRLHF {version('openrlhf')}", file=sys.stderr)
+    what = describe(run.estimator, "openrlhf") if run else f"{flags[ESTIMATOR]}, OpenRLHF's own"
+    print(f"advantage-zoo: {flags.name(ESTIMATOR)} is {what}", file=sys.stderr)
     return parsed, unknown
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from advantage_zoo.adapting import lacking, needs_groups
+from advantage_zoo.adapting import lacking, lonely
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.parameters import parameters_of
 from advantage_zoo_openrlhf.flags import FILTERING, KL, KL_IN_LOSS, SAMPLES, Flags
@@ -36,12 +36,9 @@ def following(estimator: Estimator, flags: Flags) -> Estimator:
     for parameter, flag in FOLLOWS.items():
         if flag not in flags.changed:
             continue
-        if parameter not in parameters_of(type(estimator)):
-            raise ValueError(
-                f"{flags.shown(flag)} has no effect: {estimator.name} has no parameter {parameter}; leave it out."
-            )
-        if getattr(estimator, parameter) not in (flags[flag], getattr(type(estimator), parameter)):
-            raise ValueError(f"{flags.shown(flag)} and {estimator}: give one of the two.")
+        unset = getattr(type(estimator), parameter, None)
+        if parameter not in parameters_of(type(estimator)) or vars(estimator)[parameter] not in (unset, flags[flag]):
+            raise ValueError(f"{flags.shown(flag)} has no effect on {estimator}; leave it out.")
         estimator = replace(estimator, **{parameter: flags[flag]})
     return estimator
 
@@ -75,11 +72,7 @@ def _problems(estimator: Estimator, flags: Flags) -> Iterator[str]:
             f"{flags.shown(KL)} puts a KL penalty into the reward, which {name} would drop: pass "
             f"{flags.name(KL_IN_LOSS)}, or {flags.name(KL)} 0."
         )
-    if flags[SAMPLES] < 2 and needs_groups(estimator):
-        yield (
-            f"{name} compares the responses to a prompt: pass {flags.name(SAMPLES)} of at least 2 (it is "
-            f"{flags[SAMPLES]})."
-        )
+    yield from lonely(estimator, flags.name(SAMPLES), flags[SAMPLES])
     if "entropies" in wanted and flags["rollout.temperature"] != 1 and Version(installed) < SCALES_ENTROPIES:
         yield (
             f"{flags.shown('rollout.temperature')}: OpenRLHF {installed} takes entropies at temperature 1, which are "

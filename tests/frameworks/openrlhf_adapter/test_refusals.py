@@ -34,21 +34,21 @@ from advantage_zoo.binding import Point
         ),
         (
             ("ep_grpo", *REFERENCE, "--rollout.n_samples_per_prompt", "1"),
-            "ep_grpo compares the responses to a prompt: pass --rollout.n_samples_per_prompt of at least 2 (it is 1).",
+            "--rollout.n_samples_per_prompt is 1, and ep_grpo compares the responses to a prompt with each other; set it",
         ),
         (
             ("grpo | whiten", *NO_KL, "--rollout.n_samples_per_prompt", "1"),
-            "grpo | whiten compares the responses to a prompt",
+            "and grpo | whiten compares the responses to a prompt",
         ),
         (("gae()",), "gae needs values: OpenRLHF has a critic for its own gae alone."),
         (("otb", *NO_KL), "otb needs sum_pi_squared: OpenRLHF's forward pass does not compute it."),
         (("gdpo", *NO_KL), "gdpo needs reward_components: a reward is one number in OpenRLHF."),
         (
             ("grpo", *NO_KL, "--reward.clip_range", "-5", "5"),
-            "--reward.clip_range -5 5 has no effect: grpo has no parameter clip_range; leave it out.",
+            "--reward.clip_range -5 5 has no effect on grpo; leave it out.",
         ),
-        (("grpo", *NO_KL, "--algo.advantage.gamma", "0.9"), "--algo.advantage.gamma 0.9 has no effect: grpo has no"),
-        (("grpo", *NO_KL, "--algo.advantage.no_std_norm"), "--algo.advantage.no_std_norm has no effect: grpo has no"),
+        (("grpo", *NO_KL, "--algo.advantage.gamma", "0.9"), "--algo.advantage.gamma 0.9 has no effect on grpo;"),
+        (("grpo", *NO_KL, "--algo.advantage.no_std_norm"), "--algo.advantage.no_std_norm has no effect on grpo;"),
         (
             ("grpo", *NO_KL, "--algo.dynamic_filtering_enable", "--reward.remote_url", "unscored.py"),
             "--algo.dynamic_filtering_enable keeps prompts by their `scores`, which unscored.py "
@@ -110,7 +110,8 @@ def test_entropies_at_a_temperature_are_refused_where_openrlhf_does_not_scale_th
 
 def test_a_parameter_and_its_flag_are_not_both_given(refusal):
     flags = ("grpo@openrlhf(clip_range=[-1, 1])", *NO_KL, "--reward.clip_range", "-2", "2")
-    assert "--reward.clip_range -2 2 and grpo@openrlhf(clip_range=[-1.0, 1.0]): give one" in refusal(ESTIMATOR, *flags)
+    message = "--reward.clip_range -2 2 has no effect on grpo@openrlhf(clip_range=[-1.0, 1.0]); leave it out."
+    assert message in refusal(ESTIMATOR, *flags)
 
 
 def test_a_broken_plugin_is_named_and_takes_nobody_down(run, refusal, tmp_path, monkeypatch):
