@@ -34,7 +34,7 @@ from advantage_zoo.binding import Point
         ),
         (
             ("ep_grpo", *REFERENCE, "--rollout.n_samples_per_prompt", "1"),
-            "--rollout.n_samples_per_prompt is 1, and ep_grpo compares the responses to a prompt with each other; set it",
+            "--rollout.n_samples_per_prompt is 1, and ep_grpo compares the responses to a prompt with each other; set",
         ),
         (
             ("grpo | whiten", *NO_KL, "--rollout.n_samples_per_prompt", "1"),
