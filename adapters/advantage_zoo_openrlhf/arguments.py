@@ -22,7 +22,7 @@ HELP = (
 
 
 def widen(add_argument: Any, parser: Any, *args: Any, **kwargs: Any) -> argparse.Action:
-    """``ArgumentParser.add_argument``: OpenRLHF's flag for the estimator takes any word; :func:`resolve` looks it up."""
+    """``ArgumentParser.add_argument``: OpenRLHF's flag for the estimator takes any word; `resolve` looks it up."""
     theirs = kwargs.get("choices")
     if not theirs or not {f"--{ESTIMATOR}", f"--{FLAGS[ESTIMATOR]}"} & set(args):
         return add_argument(parser, *args, **kwargs)
