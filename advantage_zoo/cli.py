@@ -5,7 +5,7 @@ import shlex
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     import click
@@ -13,10 +13,7 @@ except ImportError:  # installed without the extra
     print('The command line needs its extra: pip install "advantage-zoo[cli]"', file=sys.stderr)
     raise SystemExit(2) from None
 
-from advantage_zoo.terminal import fail, or_fail, print_json, sentence, standard_output, warnings_as_notes
-
-if TYPE_CHECKING:
-    from advantage_zoo.rollouts import Rollouts
+from advantage_zoo.terminal import fail, or_fail, print_json, standard_output, warnings_as_notes
 
 COMMANDS = "advantage_zoo.commands"
 
@@ -219,49 +216,6 @@ def compare(files: tuple[Path, ...], as_json: bool, report: Path | None, jobs: i
         command = shlex.join(["advantage-zoo", *sys.argv[1:]])
         or_fail(lambda: write_report(comparison, report, sources=paths, command=command))
         click.echo(f"Wrote {report}", err=True)
-
-
-@main.command()
-@click.option(
-    "--model", required=True, metavar="DIR", help="Folder (or name) of the sampling policy and its tokenizer."
-)
-@click.option("--ref-model", metavar="DIR", help="Folder (or name) of the reference policy.")
-@click.option("--prompts", required=True, type=click.Path(path_type=Path), help="Text, a prompt a line, or JSON lines.")
-@click.option(
-    "--reward", required=True, metavar="MODULE:FUNCTION", help="Or FILE.py:FUNCTION; called with prompt and text."
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The Parquet file to write.")
-@click.option("--group-size", default=8, show_default=True, help="Responses a prompt.")
-@click.option("--max-new-tokens", default=256, show_default=True, help="Longest response.")
-@click.option("--temperature", default=1.0, show_default=True, help="Divides the logits.")
-@click.option("--top-p", default=1.0, show_default=True, help="Nucleus that is sampled from.")
-@click.option("--seed", default=0, show_default=True, help="Of the sampling.")
-@click.option("--batch-size", default=64, show_default=True, help="Responses sampled at a time.")
-def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
-    """Sample rollouts from a transformers model and score them under policy and reference.
-
-    Needs the extra: pip install "advantage-zoo[transformers]". Log-probabilities and entropies are those of
-    softmax(logits / temperature), in nats.
-
-    \b
-    advantage-zoo collect --model policy/ --ref-model base/ --prompts p.txt --reward task.py:judge --out my.parquet
-    advantage-zoo compare my.parquet
-    """  # noqa: D301
-    import importlib
-
-    try:
-        collect_from_disk = importlib.import_module("advantage_zoo_transformers").collect_from_disk
-    except ImportError as error:
-        fail(f'collect needs PyTorch and transformers ({error}): pip install "advantage-zoo[cli,transformers]"')
-    try:
-        rollouts: Rollouts = collect_from_disk(model=model, prompts=prompts, out=out, **options)
-    except (ImportError, ValueError, OSError) as error:
-        fail(sentence(error))
-    reward = sum(rollouts.rewards) / len(rollouts)
-    click.echo(
-        f"Wrote {len(rollouts)} responses to {len(set(rollouts.groups))} prompts, mean reward {reward:.3f}, to {out}"
-    )
-    click.echo(f"Next: advantage-zoo compare {out}")
 
 
 def _check_before_the_work(report: Path | None, threshold: float) -> None:

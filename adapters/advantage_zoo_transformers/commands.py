@@ -1,14 +1,55 @@
-"""``advantage-zoo score``: the signals that rollouts lack, computed by a model."""
+"""``advantage-zoo collect``: rollouts from a model. ``score``: the signals that rollouts lack, computed by a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from advantage_zoo.terminal import fail, or_fail, print_json, standard_output, warnings_as_notes
+from advantage_zoo.terminal import fail, or_fail, print_json, sentence, standard_output, warnings_as_notes
 
 if TYPE_CHECKING:
     from advantage_zoo_transformers.files import Scored
+
+
+@click.command()
+@click.option(
+    "--model", required=True, metavar="DIR", help="Folder (or name) of the sampling policy and its tokenizer."
+)
+@click.option("--ref-model", metavar="DIR", help="Folder (or name) of the reference policy.")
+@click.option("--prompts", required=True, type=click.Path(path_type=Path), help="Text, a prompt a line, or JSON lines.")
+@click.option(
+    "--reward", required=True, metavar="MODULE:FUNCTION", help="Or FILE.py:FUNCTION; called with prompt and text."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The Parquet file to write.")
+@click.option("--group-size", default=8, show_default=True, help="Responses a prompt.")
+@click.option("--max-new-tokens", default=256, show_default=True, help="Longest response.")
+@click.option("--temperature", default=1.0, show_default=True, help="Divides the logits.")
+@click.option("--top-p", default=1.0, show_default=True, help="Nucleus that is sampled from.")
+@click.option("--seed", default=0, show_default=True, help="Of the sampling.")
+@click.option("--batch-size", default=64, show_default=True, help="Responses sampled at a time.")
+def collect(model: str, prompts: Path, out: Path, **options: Any) -> None:
+    """Sample rollouts from a transformers model and score them under policy and reference.
+
+    Needs the extra: pip install "advantage-zoo[transformers]". Log-probabilities and entropies are those of
+    softmax(logits / temperature), in nats.
+
+    \b
+    advantage-zoo collect --model policy/ --ref-model base/ --prompts p.txt --reward task.py:judge --out my.parquet
+    advantage-zoo compare my.parquet
+    """  # noqa: D301 - click wants the character backspace, not a backslash
+    try:
+        from advantage_zoo_transformers.disk import collect_from_disk
+    except ImportError as error:
+        fail(f'collect needs PyTorch and transformers ({error}): pip install "advantage-zoo[cli,transformers]"')
+    try:
+        rollouts = collect_from_disk(model=model, prompts=prompts, out=out, **options)
+    except (ImportError, ValueError, OSError) as error:
+        fail(sentence(error))
+    reward = sum(rollouts.rewards) / len(rollouts)
+    click.echo(
+        f"Wrote {len(rollouts)} responses to {len(set(rollouts.groups))} prompts, mean reward {reward:.3f}, to {out}"
+    )
+    click.echo(f"Next: advantage-zoo compare {out}")
 
 
 @click.command()
@@ -51,7 +92,7 @@ def score(rollouts: tuple[Path, ...], columns: tuple[str, ...], as_json: bool, *
     advantage-zoo compare scored.parquet --report compare.html
     advantage-zoo score mine.parquet --ref-model base/ -o scored.parquet          # has logprobs and entropies
     advantage-zoo score mine.jsonl --columns text=answer,reward=score --prompts message --model m/ -o scored.parquet
-    """  # noqa: D301 - click wants the character backspace, not a backslash
+    """  # noqa: D301
     from advantage_zoo.rollouts import column_map
 
     try:

@@ -8,10 +8,12 @@ import pytest
 from command_line.calls import refused, run
 from made_rollouts import made_rollouts
 
+DISK = "advantage_zoo_transformers.disk"
+
 
 @pytest.fixture
 def adapter(monkeypatch):
-    """Stands for advantage_zoo_transformers; its `result` is what collecting gives, or raises."""
+    """Stands for what collects; its `result` is what collecting gives, or raises."""
     asked = SimpleNamespace(result=made_rollouts(), options=None)
 
     def collect_from_disk(**options):
@@ -20,7 +22,7 @@ def adapter(monkeypatch):
             raise asked.result
         return asked.result
 
-    monkeypatch.setitem(sys.modules, "advantage_zoo_transformers", SimpleNamespace(collect_from_disk=collect_from_disk))
+    monkeypatch.setitem(sys.modules, DISK, SimpleNamespace(collect_from_disk=collect_from_disk))
     return asked
 
 
@@ -54,5 +56,5 @@ def test_collect_says_what_is_wrong_in_one_sentence(adapter, error):
 
 
 def test_collect_without_its_extra_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "advantage_zoo_transformers", None)
+    monkeypatch.setitem(sys.modules, DISK, None)
     assert "[cli,transformers]" in refused(*WORDS)
