@@ -33,6 +33,8 @@ def check(config: Any) -> None:
         RuntimeError: This release of verl is not as expected.
     """
     name = config.algorithm.adv_estimator
+    if not isinstance(name, str):
+        raise TypeError(f"algorithm.adv_estimator is {name}; expected a name or a spelling, such as ep_grpo.")
     if not is_ours(name):
         from verl.trainer.ppo.core_algos import AdvantageEstimator
 

@@ -89,6 +89,8 @@ import advantage_zoo as az
             (),
             r"algorithm.adv_estimator=ep_gpro: No estimator is called 'ep_gpro' \(did you mean 'ep_grpo'\?\)",
         ),
+        ("null", (), "algorithm.adv_estimator is None; expected a name"),
+        ("[grpo,rloo]", (), r"algorithm.adv_estimator is \['grpo', 'rloo'\]; expected a name"),
         ("'grpo | whitten'", (), "algorithm.adv_estimator=.*did you mean 'whiten'"),
     ],
 )
