@@ -4,6 +4,7 @@ torch is pinned and comes first everywhere: a range that admits newer releases w
 `golden` runs on demand.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -193,13 +194,38 @@ def openrlhf(session: nox.Session) -> None:
     session.run("pytest", *tests, "tests/frameworks/openrlhf_adapter", *session.posargs)
 
 
+MUTMUT = "mutmut==3.8.1"
+
+
 @nox.session(default=False)
 def mutation(session: nox.Session) -> None:
     """Mutants of arrays/ and estimators/ against the oracles; CONTRIBUTING.md has the score."""
-    session.install("-e", ".[cli]", "--group", "test", "mutmut==3.8.1")
+    session.install("-e", ".[cli]", "--group", "test", MUTMUT)
     session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy,strict"
     session.run("mutmut", "run", *session.posargs)
     session.run("mutmut", "results")
+
+
+@nox.session(default=False)
+def mutation_namespace(session: nox.Session) -> None:
+    """Mutants of the choice among array libraries, with all of these; a process each, as mutmut forks and JAX does not.
+
+    Args after -- are mutants by name; default: all.
+    """
+    install_torch(session)
+    session.install("-e", ".[cli,jax]", "--group", "test", MUTMUT)
+    session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy,torch,jax,strict"
+    session.run("mutmut", "run", "none")  # makes them, and looks which lines are reached
+    made = json.loads(Path("mutants/advantage_zoo/arrays/namespace.py.meta").read_text(encoding="utf-8"))
+    names, survived = session.posargs or list(made["exit_code_by_key"]), []
+    with session.chdir("mutants"):
+        for name in names:
+            tests = ("python", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/test_namespace.py")
+            said = session.run(*tests, env={"MUTANT_UNDER_TEST": name}, success_codes=(0, 1), silent=True, log=False)
+            if " failed" not in said:
+                survived.append(name)
+                session.log(f"survived: {name}")
+    session.log(f"{len(names)} mutants, {len(names) - len(survived)} killed, {len(survived)} survived")
 
 
 @nox.session(default=False)

@@ -33,7 +33,10 @@ def dtype_name(x):
 
 def test_a_library_is_known_by_its_arrays(xp):
     x = xp.asarray(np.ones(3), "float32")
-    assert library(x) == {"readonly": "numpy", "strict": "array_api_strict"}.get(xp.name, xp.name)
+    name = {"readonly": "numpy", "strict": "array_api_strict"}.get(xp.name, xp.name)
+    assert library(x) == name
+    standard = {"numpy": "array_api_compat.numpy", "torch": "array_api_compat.torch", "jax": "jax.numpy"}
+    assert namespace(x).__name__ == standard.get(name, name)
     assert xp.asnumpy(namespace(x).asarray(x)).tolist() == [1, 1, 1]
     assert type(namespace(x).asarray(x)) is type(x)
 
