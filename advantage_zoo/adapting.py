@@ -14,7 +14,6 @@ from advantage_zoo.compute import compute_advantages, make
 from advantage_zoo.estimator import Advantages, Estimator
 from advantage_zoo.estimators import GAE
 from advantage_zoo.parameters import Parameterised, Schedule, parameters_of
-from advantage_zoo.registry import registry
 from advantage_zoo.spelling import parameter
 from advantage_zoo.suggestions import nearest
 from advantage_zoo.transforms import Pipeline
@@ -38,7 +37,7 @@ def from_config(
             for an estimator with a ``progress_weight``, lets that weight rise from 0 over so many steps.
         where: The block's name in the configuration, which begins every message about it.
         defaults: Parameters that the framework has settings of its own for, ``None`` where they are not set. They hold
-            for an estimator that has them, called by its plain name, unless ``params`` sets them.
+            for an estimator that has them, called without parameters or transforms, unless ``params`` sets them.
 
     Raises:
         LookupError: A name in the spelling is no estimator's and no transform's.
@@ -48,7 +47,7 @@ def from_config(
     built = make(which)
     given = dict(params or {})
     cls = type(built)
-    if which in registry().entries:
+    if built.spelled() == cls.name:
         ruled = {key: x for key, x in (defaults or {}).items() if x is not None and key in parameters_of(cls)}
         given = ruled | given
     if not given:
@@ -66,7 +65,7 @@ def from_config(
             raise TypeError(f"{where}.{key}: {built.name} has no parameter {key!r}{nearest(key, settings)}; {takes}.")
     steps = given.pop(WARMUP, 0)
     try:
-        made = make(which, **{key: _read(cls, key, value) for key, value in given.items()})
+        made = make(which.partition("(")[0].strip(), **{key: _read(cls, key, value) for key, value in given.items()})
         return _warmed(made, _whole(steps)) if warms else made
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {error}") from error

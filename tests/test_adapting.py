@@ -36,6 +36,24 @@ def test_what_a_configuration_makes(which, params, made):
 
 
 @pytest.mark.parametrize(
+    ("which", "params", "made"),
+    [
+        ("gae", {}, "gae(discount=0.5)"),
+        ("gae()", {}, "gae(discount=0.5)"),
+        ("gae ( )", {"lam": 0.25}, "gae(discount=0.5, lam=0.25)"),
+        ("gae", {"discount": 0.75}, "gae(discount=0.75)"),
+        ("gae@verl", {}, "gae@verl(discount=0.5)"),
+        ("gae(lam=0.25)", {}, "gae(lam=0.25)"),
+        ("gae | whiten", {}, "gae | whiten"),
+        ("grpo", {}, "grpo"),
+    ],
+)
+def test_a_frameworks_own_settings_hold_for_an_estimator_that_says_nothing_else(which, params, made):
+    settings = {"discount": 0.5, "lam": None}
+    assert from_config(which, params, where="algorithm.block", defaults=settings) == az.make(made)
+
+
+@pytest.mark.parametrize(
     ("which", "params", "error", "message"),
     [
         (

@@ -8,8 +8,8 @@ from typing import Any
 from advantage_zoo import names
 from advantage_zoo.adapting import describe, from_config
 from advantage_zoo.rollouts import RolloutDump
-from advantage_zoo_openrlhf.checks import check, following
-from advantage_zoo_openrlhf.flags import ESTIMATOR, FILTERING, FLAGS, SAMPLES, Flags
+from advantage_zoo_openrlhf.checks import check
+from advantage_zoo_openrlhf.flags import ESTIMATOR, FILTERING, FLAGS, FOLLOWED, SAMPLES, Flags
 from advantage_zoo_openrlhf.points import Run
 
 PREFIX = "--zoo."
@@ -96,7 +96,12 @@ def resolve(flags: Flags, given: dict[str, Any], theirs: tuple[str, ...]) -> Run
         if name != which:
             raise ValueError(f"{flag}: the estimator is {which}; leave it out, or give {PREFIX}{which}.PARAM VALUE.")
         params[param] = value
-    estimator = following(from_config(which, params, where=PREFIX + which), flags)
+    followed = {param: flag for param, flag in FOLLOWED.items() if flag in flags.changed}
+    defaults = {param: flags[flag] for param, flag in followed.items()}
+    estimator = from_config(which, params, where=PREFIX + which, defaults=defaults)
+    for param, flag in followed.items():
+        if vars(estimator).get(param) != flags[flag]:
+            raise ValueError(f"{flags.shown(flag)} has no effect on {estimator}; leave it out.")
     check(estimator, flags)
     if dump:
         RolloutDump(dump, None, source="openrlhf")  # refuses a folder that cannot be written

@@ -1,7 +1,6 @@
 """What cannot work with an estimator, said before anything starts, in sentences that name the flags."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -10,37 +9,17 @@ from packaging.version import Version
 
 from advantage_zoo.adapting import lacking, lonely
 from advantage_zoo.estimator import Estimator
-from advantage_zoo.parameters import parameters_of
 from advantage_zoo_openrlhf.flags import FILTERING, KL, KL_IN_LOSS, SAMPLES, Flags
 from advantage_zoo_openrlhf.points import BINDING
 
 SCALES_ENTROPIES = Version("0.11.1")
 """The first release whose ``Actor.forward`` divides the logits by the temperature before it takes entropies."""
-FOLLOWS = {
-    "clip_range": "reward.clip_range",
-    "discount": "algo.advantage.gamma",
-    "lam": "algo.advantage.lambd",
-    "no_std_norm": "algo.advantage.no_std_norm",
-}
-"""Parameters for which OpenRLHF has flags."""
 ABSENT = {
     "values": "OpenRLHF has a critic for its own gae alone",
     "reward_components": "a reward is one number in OpenRLHF",
     "sum_pi_squared": "OpenRLHF's forward pass does not compute it",
 }
 """Fields that OpenRLHF cannot hand over, and why."""
-
-
-def following(estimator: Estimator, flags: Flags) -> Estimator:
-    """The estimator with the parameters for which OpenRLHF has flags, as the flags have them."""
-    for parameter, flag in FOLLOWS.items():
-        if flag not in flags.changed:
-            continue
-        unset = getattr(type(estimator), parameter, None)
-        if parameter not in parameters_of(type(estimator)) or vars(estimator)[parameter] not in (unset, flags[flag]):
-            raise ValueError(f"{flags.shown(flag)} has no effect on {estimator}; leave it out.")
-        estimator = replace(estimator, **{parameter: flags[flag]})
-    return estimator
 
 
 def check(estimator: Estimator, flags: Flags) -> None:

@@ -22,6 +22,15 @@ FLAGS = {
 """Flags that the adapter reads, and what they were called before OpenRLHF 0.10.2."""
 
 
+FOLLOWED = {
+    "clip_range": "reward.clip_range",
+    "discount": "algo.advantage.gamma",
+    "lam": "algo.advantage.lambd",
+    "no_std_norm": "algo.advantage.no_std_norm",
+}
+"""Parameters of the zoo's for which OpenRLHF has flags."""
+
+
 class Flags(dict[str, Any]):
     """Values by the flags' names of today, lists as tuples.
 
