@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from advantage_zoo.adapting import describe, lacking, lonely
+from advantage_zoo.adapting import lacking, lonely
 from advantage_zoo.parameters import parameters_of
 from advantage_zoo.registry import registry
 from advantage_zoo_verl.points import BINDING
@@ -55,7 +55,6 @@ def check(config: Any) -> None:
     problems = [*_missing(estimator, config), *_lost(name, estimator, config)]
     if problems:
         raise ValueError(f"algorithm.adv_estimator={name}: {' '.join(problems)}")
-    print(f"algorithm.adv_estimator={name}: {describe(estimator, 'verl', 'torch')}")
 
 
 def _missing(estimator: Any, config: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import advantage_zoo as az
-from advantage_zoo.adapting import critic_targets
+from advantage_zoo.adapting import critic_targets, describe
 from advantage_zoo.binding import mark
 from advantage_zoo.rollouts import Tokens
 from advantage_zoo.rollouts.rollouts import SIGNALS
@@ -94,6 +94,8 @@ def _function(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         with TRAINING.timed():
             estimator = resolve(name, source.algorithm)
             batch = rollout_batch(estimator, token_level_rewards, response_mask, index, source)
+            if estimator not in TRAINING.seen:
+                print(f"algorithm.adv_estimator={name}: {describe(estimator, 'verl', 'torch')}")
             values = _advantages(name, estimator, batch, source)
             returns = values if batch.values is None else critic_targets(batch, estimator, step=source.step)
         folder = block_of(source.algorithm, "zoo").get("dump_rollouts")

@@ -65,18 +65,12 @@ def index_dtype(like: Array) -> Any:
 
 def arange(n: int, like: Array) -> Array:
     """``0 .. n - 1`` as indices, on the device of ``like``."""
-    xp = namespace(like)
-    if library(like) == "jax":
-        return xp.arange(n)
-    return xp.arange(n, dtype=xp.int64, device=device(like))
+    return namespace(like).arange(n, dtype=index_dtype(like), device=device(like))
 
 
 def zeros(n: int, like: Array) -> Array:
     """``n`` zeros of the dtype and on the device of ``like``."""
-    xp = namespace(like)
-    if library(like) == "jax":
-        return xp.zeros(n, dtype=like.dtype)
-    return xp.zeros(n, dtype=like.dtype, device=device(like))
+    return namespace(like).zeros(n, dtype=like.dtype, device=device(like))
 
 
 def is_floating(x: Array) -> bool:

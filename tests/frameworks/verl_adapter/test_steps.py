@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+import verl
 from advantage_zoo_verl import training
 from advantage_zoo_verl.inputs import Source, rollout_batch
 from frameworks.verl_adapter.made import GROUPS, MADE, algorithm, as_batch, columns, proto
@@ -180,6 +181,16 @@ def test_parameters_are_typed_and_gamma_and_lam_hold_where_no_block_sets_them():
     for block, discount in (({}, 0.5), ({"reinforce_pp": {"discount": 0.25}}, 0.25)):
         values = got(proto(tensors), "reinforce_pp", config=algorithm(gamma=0.5, **block)).batch["advantages"]
         assert torch.equal(values, az.compute_advantages(batch, "reinforce_pp", discount=discount).values)
+
+
+def test_the_description_is_printed_once(capsys):
+    tensors = columns(np.random.default_rng(0))
+    for _ in range(2):
+        ray_trainer.compute_advantage(proto(tensors), "dapo", config=algorithm(dapo={"eps": 1e-4}))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("algorithm.adv_estimator=dapo: dapo(eps=0.0001, ")
+    for part in (f"advantage-zoo {az.__version__}", f"verl {verl.__version__}", f"torch {torch.__version__}"):
+        assert part in line
 
 
 def test_the_metrics_come_with_verls_own_and_wait_for_the_device_once(monkeypatch):
