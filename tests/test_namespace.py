@@ -163,6 +163,14 @@ def test_pytorchs_compiler_has_no_values(torch):
     assert told(torch.ones(1)).item() == 2
 
 
+def test_pytorchs_compiler_can_follow_the_common_dtype(torch):
+    def summed(x, y):
+        return x.to(float_dtype(x, y)) + y
+
+    compiled = torch.compile(summed, backend="eager", fullgraph=True)
+    assert compiled(torch.ones(1), torch.ones(1, dtype=torch.float64)).dtype == torch.float64
+
+
 def test_jaxs_tracers_have_no_values_and_stopped_gradients_none(jax):
     told = []
 
