@@ -155,6 +155,13 @@ def test_pytorchs_history_devices_and_fakes(torch):
     assert is_concrete(fake) is is_readable(fake) is False
 
 
+@pytest.mark.parametrize(("platforms", "readable"), [("cpu", True), ("gpu", False), ("cpu gpu", False)])
+def test_values_of_jax_on_an_accelerator_are_not_read(jax, platforms, readable):
+    devices = [types.SimpleNamespace(platform=platform) for platform in platforms.split()]
+    array = type("ArrayImpl", (), {"__module__": "jaxlib._jax", "devices": lambda self: devices})()
+    assert is_readable(array) is readable
+
+
 def test_pytorchs_compiler_has_no_values(torch):
     def told(x):
         return x + 1 if is_concrete(x) else x - 1
