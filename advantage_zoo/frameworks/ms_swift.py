@@ -16,7 +16,7 @@ from advantage_zoo.frameworks.parts import (
     group_counts,
     held,
     spread,
-    standardised_column,
+    standardised_component,
     torch_mean,
     torch_std,
     weights_of,
@@ -187,5 +187,5 @@ class MsSwiftGDPO(Preset):
         xp, components = batch.xp, held(batch, batch.reward_components)  # (B, K)
         total = xp.zeros_like(components[:, 0])  # (B,)
         for k, weight in enumerate(weights_of(self.name, self.weights, int(components.shape[1]))):
-            total = total + weight * standardised_column(batch, components[:, k], 1e-8)
+            total = total + weight * standardised_component(batch, k, 1e-8, squares_side_by_side=True)
         return spread(batch, (total - batch_mean(batch, total)) / (batch_std(batch, total) + 1e-8))

@@ -36,12 +36,12 @@ def torch_mean(batch: FlatBatch, x: Array) -> Array:
 def torch_std(batch: FlatBatch, x: Array) -> Array:
     """(B,) standard deviation of ``x`` (B,) around that mean, ddof 1; 0 for a group of one.
 
-    PyTorch adds the squares in float64 on a CPU; so does this, where there is one.
+    PyTorch subtracts and adds the squares in float64 on a CPU; so does this, where there is one.
     """
-    xp = batch.xp
-    distance = xp.where(batch.nonempty, x - torch_mean(batch, x), 0.0)
+    xp, mean = batch.xp, torch_mean(batch, x)
     if library(x) != "jax" and getattr(device(x), "type", "cpu") == "cpu":  # an accelerator may have no float64
-        distance = xp.astype(distance, xp.float64)
+        x, mean = xp.astype(x, xp.float64), xp.astype(mean, xp.float64)
+    distance = xp.where(batch.nonempty, x - mean, 0.0)
     squares = segment_sum(distance * distance, batch.group_ids, batch.num_groups) / xp.clip(batch.group_sizes - 1, 1)
     return xp.take(float32(batch, xp.sqrt(squares)), batch.group_ids)
 
@@ -64,12 +64,17 @@ def column_mean(batch: FlatBatch, x: Array) -> Array:
     return xp.take(total, ids) / xp.clip(group_counts(batch), 1)
 
 
-def standardised_column(batch: FlatBatch, x: Array, eps: float) -> Array:
-    """(B,) distance of ``x`` (B,) from that mean, over the deviation about it (``nanstd``) plus ``eps``."""
-    distance = batch.xp.where(batch.nonempty, x - column_mean(batch, x), 0.0)
-    size = group_counts(batch)
-    others = batch.xp.clip(size - 1, 1)
-    return distance / (batch.xp.sqrt(column_mean(batch, distance * distance) * (size / others)) + eps)
+def standardised_component(batch: FlatBatch, k: int, eps: float, squares_side_by_side: bool = False) -> Array:
+    """(B,) component ``k`` of the rewards less its group's mean, over the deviation about it (``nanstd``) plus ``eps``.
+
+    A single component lies side by side; of several, the squares do only where the framework has taken a column out.
+    """
+    components = held(batch, batch.reward_components)  # (B, K)
+    x, size = components[:, k], group_counts(batch)
+    mean = torch_mean if components.shape[1] == 1 else column_mean
+    distance = batch.xp.where(batch.nonempty, x - mean(batch, x), 0.0)
+    square = (torch_mean if squares_side_by_side else mean)(batch, distance * distance)
+    return distance / (batch.xp.sqrt(square * (size / batch.xp.clip(size - 1, 1))) + eps)
 
 
 def tokens(batch: FlatBatch, x: Array) -> Advantages:

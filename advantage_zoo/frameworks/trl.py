@@ -15,7 +15,7 @@ from advantage_zoo.frameworks.parts import (
     group_counts,
     held,
     spread,
-    standardised_column,
+    standardised_component,
     torch_mean,
     torch_std,
     weights_of,
@@ -103,7 +103,7 @@ class TRLGDPO(BatchPreset):
         components = held(batch, batch.reward_components)  # (B, K)
         total = batch.xp.zeros_like(components[:, 0])
         for k, weight in enumerate(weights_of(self.name, self.weights, int(components.shape[1]))):
-            total = total + weight * standardised_column(batch, components[:, k], EPS)
+            total = total + weight * standardised_component(batch, k, EPS)
         return spread(batch, (total - batch_mean(batch, total)) / (batch_std(batch, total) + EPS))
 
 

@@ -8,7 +8,15 @@ pytest.importorskip("trl")
 
 from golden import calls_trl
 from golden.calls_trl import CALLS, Lines
-from golden.common import compare_on_random_batches, complete, values_of
+from golden.common import (
+    TOLERANCE,
+    assert_close,
+    cancelling_batches,
+    compare_on_random_batches,
+    complete,
+    torch_float32,
+    values_of,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -21,6 +29,26 @@ def batch(rewards, ids):
 @pytest.mark.parametrize("label", CALLS)
 def test_the_preset_gives_what_trl_gives(label):
     compare_on_random_batches(label, CALLS[label])
+
+
+def scores_of(which):
+    """(B, K) in float64."""
+    score = np.zeros_like(which["reward_components"])
+    for group in set(which["group_ids"].tolist()):
+        rows = which["group_ids"] == group
+        x = which["reward_components"][rows]
+        score[rows] = (x - x.mean(0)) / (x.std(0, ddof=1) + 1e-4)
+    return score
+
+
+def test_components_that_cancel_leave_the_same_rounding():
+    """To the bit on PyTorch; elsewhere but for the last bit of PyTorch's square root, over the batch's deviation."""
+    theirs = CALLS["gdpo@trl"]
+    for number, which in enumerate(map(theirs.prepared, cancelling_batches())):
+        expected, score = theirs.theirs(which), scores_of(which)
+        assert_close(values_of("gdpo@trl", which, torch_float32), expected, TOLERANCE, f"batch {number}")
+        bound = 2**-23 * np.abs(score).max(0).sum() / (score.sum(1).std(ddof=1) + 1e-4)
+        assert_close(values_of("gdpo@trl", which), expected, TOLERANCE + bound, f"batch {number}, NumPy")
 
 
 def test_one_right_of_four():

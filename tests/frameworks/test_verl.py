@@ -7,7 +7,15 @@ pytest.importorskip("torch")
 pytest.importorskip("verl")
 
 from golden.calls_verl import CALLS, call, core_algos
-from golden.common import compare_on_random_batches, complete, values_of
+from golden.common import (
+    TOLERANCE,
+    assert_close,
+    cancelling_batches,
+    compare_on_random_batches,
+    complete,
+    torch_float32,
+    values_of,
+)
 
 from advantage_zoo.binding import is_ours
 
@@ -29,6 +37,23 @@ def asked(estimator, which, *fields, **params):
 @pytest.mark.parametrize("label", CALLS)
 def test_the_preset_gives_what_verl_gives(label):
     compare_on_random_batches(label, CALLS[label])
+
+
+@pytest.mark.parametrize("array", [np.asarray, torch_float32])
+def test_components_that_cancel_leave_the_same_rounding(array):
+    theirs = CALLS["gdpo@verl"]
+    for number, which in enumerate(map(theirs.prepared, cancelling_batches())):
+        assert_close(values_of("gdpo@verl", which, array), theirs.theirs(which), TOLERANCE, f"batch {number}")
+
+
+@pytest.mark.parametrize(("lam", "tokens", "bound"), [(1.0, 256, 1e-6), (1.0, 4096, 3e-6), (0.95, 4096, 1e-6)])
+def test_gae_of_long_responses(lam, tokens, bound):
+    """Where nothing is discounted, verl's float32 sum, one token after the other, drifts with the length."""
+    rng = np.random.default_rng(0)
+    which = complete(rng.integers(0, 2, 8), np.ones((8, tokens)), np.arange(8) // 2, rng)
+    which["values"] = rng.standard_normal((8, tokens)).astype(np.float32).astype(float)
+    theirs = asked("gae", which, "values", gamma=1.0, lam=lam)
+    assert_close(values_of("gae@verl", only(which, "values"), lam=lam), theirs, bound, f"{tokens} tokens")
 
 
 def test_every_estimator_of_verl_is_called():

@@ -86,7 +86,11 @@ CALLS = {
     "gdpo@ms_swift weighted": theirs("grpo", "gdpo", fields=COMPONENTS, params={"weights": [0.5, 2.0]}),
 }
 
+rng = np.random.default_rng(3)
+FIRST = np.round(rng.random(24), 2)
 BATCHES = {
     "equal groups of one": complete([1, 0.3, -2], np.ones((3, 2)), [0, 1, 2], np.random.default_rng(3)),
+    "components that cancel": complete(FIRST, np.ones((24, 1)), np.repeat([0, 1], 12), rng)
+    | {"reward_components": np.stack([FIRST, 1 - FIRST], axis=1).astype(np.float32).astype(float)},
 }
 """Further batches of the golden vectors."""

@@ -177,6 +177,18 @@ def complete(rewards: Any, mask: Any, ids: Any, rng: np.random.Generator) -> Bat
     return {k: x.astype(np.float32).astype(float) if x.dtype.kind == "f" else x for k, x in batch.items()}
 
 
+def cancelling_batches(count: int = 50) -> Iterator[Batch]:
+    """Seeded batches of groups of one size whose two components all but cancel: the batch's deviation magnifies what
+    rounding leaves of their sum."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        groups, size = int(rng.integers(1, 9)), int(rng.integers(2, 41))
+        first = rng.random(groups * size)
+        second = 1 - first + rng.choice([0.0, 1e-6, 1e-4, 1e-2]) * rng.random(len(first))
+        batch = complete(first, np.ones((len(first), 2)), np.repeat(np.arange(groups), size), rng)
+        yield batch | {"reward_components": np.stack([first, second], axis=1).astype(np.float32).astype(float)}
+
+
 def _rewards(rng: np.random.Generator, size: int) -> np.ndarray:
     match rng.integers(6):
         case 0:
