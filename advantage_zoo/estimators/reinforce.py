@@ -1,8 +1,8 @@
 """REINFORCE: the discounted return, and nothing else.
 
 Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning", Machine Learning
-8, 1992, section 4; no arXiv identifier. The discount and the sum over later rewards only ("reward to go") are in Sutton
-and Barto, "Reinforcement Learning", second edition, section 13.3.
+8, 1992, section 5 (episodes); no arXiv identifier. The discount and the sum over later rewards only ("reward to go")
+are in Sutton and Barto, "Reinforcement Learning", second edition, section 13.3.
 """
 
 from dataclasses import dataclass

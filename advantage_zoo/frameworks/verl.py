@@ -242,8 +242,9 @@ class VerlGPG(BatchPreset):
     source: ClassVar[str] = f"{FILE}:770-830"
     uses: ClassVar[frozenset[str]] = REWARDS
     differs: ClassVar[str] = (
-        f"{RAW}. Alpha counts rewards that are not 0, where the method counts responses that have a gradient: with "
-        "rewards of -1 and 1 it is 1, and dead groups are never made up for."
+        "A group of one brings its raw reward times alpha, where ours is 0. Alpha counts rewards that are not 0, where "
+        "the method counts responses that have a gradient: with rewards of -1 and 1 it is 1, and dead groups are never "
+        "made up for."
     )
 
     def compute(self, batch: FlatBatch) -> Advantages:
