@@ -1,7 +1,7 @@
 """GDPO: Group reward-Decoupled normalisation Policy Optimization.
 
 Liu et al., "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL Optimization",
-arXiv:2601.05242, section 3.1. Each reward is standardised within its group before they are added; the sum is
+arXiv:2601.05242, Eq. 4-7. Each reward is standardised within its group before they are added; the sum is
 standardised over the batch. The authors' two code bases differ in what the second step counts, responses or tokens.
 """
 
@@ -27,7 +27,7 @@ class GDPO(Estimator):
     paper: ClassVar[Paper | None] = Paper(
         "GDPO: Group reward-Decoupled Normalization Policy Optimization for Multi-reward RL Optimization",
         "2601.05242",
-        "section 3.1",
+        "Eq. 4-7",
     )
     claims: ClassVar[frozenset[str]] = frozenset({"UNIFORM"})
 
@@ -36,7 +36,7 @@ class GDPO(Estimator):
     group_eps: float = param(
         0.0, ge=0, doc="Added to a component's deviation in its group, in its units. The paper: 0."
     )
-    ddof: int = param(1, ge=0, le=1, doc="1 for the sample's standard deviations, 0 for the population's. Open.")
+    ddof: int = param(1, ge=0, le=1, doc="1 for the sample's deviations, 0 for the population's. The paper: 1.")
     whiten: bool = param(True, doc="Whether the sum is standardised over the batch.")
     weighting: str = param(
         "sequence",
