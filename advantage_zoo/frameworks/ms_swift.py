@@ -15,6 +15,7 @@ from advantage_zoo.frameworks.parts import (
     batch_std,
     group_counts,
     held,
+    row_std,
     spread,
     standardised_component,
     torch_mean,
@@ -35,11 +36,18 @@ def centred(batch: FlatBatch, x: Array) -> Array:
     return x - torch_mean(batch, x)
 
 
+def group_std(batch: FlatBatch, x: Array) -> Array:
+    """(B,) deviation of ``x`` (B,) in each response's group: of rows, or of one after the other if sizes differ."""
+    xp, size = batch.xp, group_counts(batch)
+    same = xp.all((size == xp.max(size)) | ~batch.nonempty)
+    return xp.where(same, row_std(batch, x), torch_std(batch, x))
+
+
 def scaled(batch: FlatBatch, advantages: Array, spread_of: Array, scale: str) -> Array:
     """(B,) ``advantages`` over the deviation of ``spread_of`` (B,), of group or batch, plus 1e-4."""
     if scale == "none":
         return advantages
-    return advantages / ((torch_std if scale == "group" else batch_std)(batch, spread_of) + EPS)
+    return advantages / ((group_std if scale == "group" else batch_std)(batch, spread_of) + EPS)
 
 
 def scale_rewards(default: str) -> Any:

@@ -9,18 +9,17 @@ outcome on the last valid token is taken for the KL penalty: it enters no group'
 from dataclasses import dataclass
 from typing import ClassVar
 
-from advantage_zoo.arrays import Array, unit
+from advantage_zoo.arrays import Array
 from advantage_zoo.estimator import Advantages, param
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.frameworks.parts import (
     LARGEST,
-    float32,
     group_counts,
     held,
+    row_std,
     standardised_tokens,
     tokens,
     torch_mean,
-    torch_std,
 )
 from advantage_zoo.frameworks.preset import Preset
 from advantage_zoo.frameworks.torch_order import group_totals
@@ -42,19 +41,6 @@ def centred(batch: FlatBatch) -> Array:
     """(B,) reward minus its group's mean; the mean of equal rewards may be off by a rounding error."""
     rewards = held(batch, batch.rewards)
     return rewards - torch_mean(batch, rewards)
-
-
-def deviations(batch: FlatBatch) -> Array:
-    """(B,) ``std(-1)`` of the rewards of each response's group, ddof 1.
-
-    PyTorch takes it about the true mean, so that equal rewards have 0; but about the rounded mean where the batch has
-    no second group.
-    """
-    xp, rewards = batch.xp, held(batch, batch.rewards)
-    u = unit(xp.astype(rewards, batch.rewards.dtype), batch.group_ids, batch.num_groups, batch.nonempty, ddof=1)
-    exact = float32(batch, xp.take(u.std * u.half_range * 2, batch.group_ids))
-    groups = xp.sum(xp.astype(batch.group_sizes > 0, exact.dtype))
-    return xp.where(groups == 1, torch_std(batch, rewards), exact)
 
 
 # Advantages, one a token
@@ -121,7 +107,7 @@ class OpenRLHFGRPO(Preset):
 
     def compute(self, batch: FlatBatch) -> Advantages:
         """The clipped score, and the penalties to come."""
-        dense = rewarded(batch, centred(batch) / (deviations(batch) + EPS), self.clip_range)
+        dense = rewarded(batch, centred(batch) / (row_std(batch, held(batch, batch.rewards)) + EPS), self.clip_range)
         return Advantages(unless_alone(batch, returns(batch, dense, 1.0)))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from advantage_zoo.arrays import Array, segment_sum, widen
+from advantage_zoo.arrays import Array, segment_sum, unit, widen
 from advantage_zoo.arrays.namespace import arange, device, library
 from advantage_zoo.estimator import Advantages
 from advantage_zoo.flat import FlatBatch
@@ -44,6 +44,19 @@ def torch_std(batch: FlatBatch, x: Array) -> Array:
     distance = xp.where(batch.nonempty, x - mean, 0.0)
     squares = segment_sum(distance * distance, batch.group_ids, batch.num_groups) / xp.clip(batch.group_sizes - 1, 1)
     return xp.take(float32(batch, xp.sqrt(squares)), batch.group_ids)
+
+
+def row_std(batch: FlatBatch, x: Array) -> Array:
+    """(B,) ``std(-1)`` of ``x`` (B,), float32, where each group is a row of (prompts, n), ddof 1.
+
+    PyTorch takes it about the true mean, so that equal numbers have 0; but about the rounded mean where the batch has
+    no second group.
+    """
+    xp = batch.xp
+    u = unit(xp.astype(x, batch.rewards.dtype), batch.group_ids, batch.num_groups, batch.nonempty, ddof=1)
+    exact = float32(batch, xp.take(u.std * u.half_range * 2, batch.group_ids))
+    groups = xp.sum(xp.astype(batch.group_sizes > 0, exact.dtype))
+    return xp.where(groups == 1, torch_std(batch, x), exact)
 
 
 def column_mean(batch: FlatBatch, x: Array) -> Array:

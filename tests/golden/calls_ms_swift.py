@@ -7,7 +7,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import torch
 
-from golden.common import Batch, Call, complete, equal_groups
+from golden.common import Batch, Call, complete, equal_groups, exact_where_equal
 from golden.executed import installed, lines_of
 
 VERSION = f"{version('ms-swift')}, functions executed from its source"
@@ -50,6 +50,12 @@ def call(dynamic: bool, batch: Batch, scale_rewards: str, weights: Sequence[floa
     return np.broadcast_to(advantages.double().numpy()[:, None], batch["response_mask"].shape)
 
 
+def dynamic_or_the_same(batch: Batch) -> bool:
+    """The preset takes groups of one size for rows; of those whose rewards are equal, ``std(dim=1)`` is exactly 0."""
+    sizes = np.bincount(batch["group_ids"])
+    return len(sizes) == 1 or sizes.max() == 1 or sizes.max() > sizes.min() or exact_where_equal(batch)
+
+
 def theirs(estimator: str, scale: str, *, dynamic: bool = False, given: bool = False, **options: Any) -> Call:
     """A call with these settings; ``given``: the preset has ``scale_rewards`` as a parameter."""
     name = "compute_advantages_dynamic" if dynamic else "compute_advantages"
@@ -59,7 +65,7 @@ def theirs(estimator: str, scale: str, *, dynamic: bool = False, given: bool = F
         f"{name}, {estimator}, scale_rewards={scale}",
         their={"scale_rewards": scale},
         ours={"scale_rewards": scale} if given else {},
-        **({} if dynamic else {"accepts": equal_groups}),
+        accepts=dynamic_or_the_same if dynamic else equal_groups,
         **options,
     )
 
@@ -88,8 +94,10 @@ CALLS = {
 
 rng = np.random.default_rng(3)
 FIRST = np.round(rng.random(24), 2)
+DEAD = np.repeat([0.5, -10.9], 7)
 BATCHES = {
     "equal groups of one": complete([1, 0.3, -2], np.ones((3, 2)), [0, 1, 2], np.random.default_rng(3)),
+    "dead groups, one of them of 7": complete(DEAD, np.ones((14, 1)), np.repeat([0, 1], 7), rng),
     "components that cancel": complete(FIRST, np.ones((24, 1)), np.repeat([0, 1], 12), rng)
     | {"reward_components": np.stack([FIRST, 1 - FIRST], axis=1).astype(np.float32).astype(float)},
 }
