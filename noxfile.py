@@ -207,25 +207,31 @@ def mutation(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
-def mutation_namespace(session: nox.Session) -> None:
-    """Mutants of the choice among array libraries, with all of these; a process each, as mutmut forks and JAX does not.
+def mutation_libraries(session: nox.Session) -> None:
+    """What survived `mutation` where array libraries part, with all of these; a process each, as JAX survives no fork.
 
-    Args after -- are mutants by name; default: all.
+    Args after -- are mutants by name.
     """
+    folder = Path("mutants/advantage_zoo/arrays")
+    if not folder.is_dir():
+        session.error("There are no mutants here: nox -s mutation makes them, and comes first.")
+    names = session.posargs
+    for module in () if names else ("namespace", "segments"):
+        codes = json.loads((folder / f"{module}.py.meta").read_text(encoding="utf-8"))["exit_code_by_key"]
+        names += [name for name, code in codes.items() if code != 1]  # pytest's code for a test that failed
     install_torch(session)
     session.install("-e", ".[cli,jax]", "--group", "test", MUTMUT)
     session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy,torch,jax,strict"
-    session.run("mutmut", "run", "none")  # makes them, and looks which lines are reached
-    made = json.loads(Path("mutants/advantage_zoo/arrays/namespace.py.meta").read_text(encoding="utf-8"))
-    names, survived = session.posargs or list(made["exit_code_by_key"]), []
+    tests = ("python", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutation")
+    survived = 0
     with session.chdir("mutants"):
         for name in names:
-            tests = ("python", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/test_namespace.py")
-            said = session.run(*tests, env={"MUTANT_UNDER_TEST": name}, success_codes=(0, 1), silent=True, log=False)
-            if " failed" not in said:
-                survived.append(name)
+            env, these = {"MUTANT_UNDER_TEST": name}, ("tests/test_namespace.py", "tests/test_arrays.py")
+            said = session.run(*tests, *these, env=env, success_codes=range(6), silent=True, log=False)
+            if "failed" not in said and "error" not in said:
+                survived += 1
                 session.log(f"survived: {name}")
-    session.log(f"{len(names)} mutants, {len(names) - len(survived)} killed, {len(survived)} survived")
+    session.log(f"{len(names)} mutants, {len(names) - survived} killed, {survived} survived")
 
 
 @nox.session(default=False)
