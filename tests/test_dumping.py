@@ -1,6 +1,8 @@
 """What is written while training goes on: whole files that `compare` reads."""
 
+import os
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -145,6 +147,69 @@ def test_writing_does_not_hold_up_the_step_but_only_one_step_waits_to_be_written
     second.join()
     dump.flush()
     assert "step_000000.parquet" in there
+
+
+def test_nothing_of_the_writing_happens_in_the_thread_that_trains(tmp_path, monkeypatch):
+    threads = {}
+
+    def watch(there, name):
+        original = getattr(there, name)
+
+        def seen(*args, **options):
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return original(*args, **options)
+
+        monkeypatch.setattr(there, name, seen)
+
+    watch(Letters, "decode")
+    watch(pq, "write_table")
+    watch(os, "fsync")
+    write(tmp_path, 0, 1)
+    assert set(threads) == {"decode", "write_table", "fsync"}
+    assert threading.get_ident() not in set.union(*threads.values())
+
+
+def test_the_thread_that_trains_does_a_small_part_of_the_work(tmp_path):
+    """It copies. Processor time, which other programs on the machine do not add to; it is about 4 %."""
+    shape = (64, 512)
+    ids, there = np.random.default_rng(0).integers(0, 10, shape), np.ones(shape, bool)
+    batch = az.RolloutBatch(
+        rewards=np.ones(64),
+        response_mask=there,
+        group_ids=np.arange(64) // 8,
+        **{name: np.full(shape, -0.5, np.float32) for name in ("logprobs", "ref_logprobs")},
+        entropies=np.full(shape, 0.5, np.float32),
+    )
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    shares = []
+    for step in range(5):
+        mine, all_threads = time.thread_time(), time.process_time()
+        dump.write(batch, step=step, prompts=["p"] * 64, responses=Tokens(ids, there))
+        dump.flush()
+        shares.append((time.thread_time() - mine) / (time.process_time() - all_threads))
+    assert sorted(shares)[2] < 0.25
+
+
+def test_the_prompt_of_a_group_is_decoded_once(tmp_path, monkeypatch):
+    decoded = []
+    original = Letters.decode
+    monkeypatch.setattr(Letters, "decode", lambda self, ids, **more: decoded.append(list(ids)) or original(self, ids))
+    batch, tokens = batch_of()
+    prompts = np.array([[1, 2], [1, 2], [3, 4], [3, 4], [3, 4]])
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    dump.write(batch, step=0, prompts=Tokens(prompts, np.ones_like(prompts)), responses=tokens)
+    dump.flush()
+    assert read_rollouts(tmp_path / "step_000000.parquet").prompts == ["ab", "ab", "cd", "cd"]
+    assert (decoded.count([1, 2]), decoded.count([3, 4])) == (1, 1)
+
+
+def test_a_step_of_padding_alone_is_a_file_without_rows(tmp_path):
+    batch, tokens = batch_of()
+    empty = replace(batch, response_mask=np.zeros_like(batch.response_mask))
+    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    dump.write(empty, step=0, prompts=Tokens(tokens.ids, tokens.present), responses=tokens)
+    dump.flush()
+    assert pq.read_table(tmp_path / "step_000000.parquet").num_rows == 0
 
 
 def test_compare_reads_the_folder_and_keeps_the_steps_apart(tmp_path):

@@ -45,6 +45,16 @@ def test_there_and_back(path):
     assert path.read_bytes() == again.read_bytes()
 
 
+def test_what_repeats_is_stored_once_and_numbers_of_the_model_as_they_are(path):
+    """A dictionary of numbers that are all different takes more room than the numbers, and more time."""
+    write_rollouts(read_rollouts(write(path)), path)
+    stored = pq.read_metadata(path).row_group(0)
+    columns = [stored.column(i) for i in range(stored.num_columns)]
+    dictionary = {column.path_in_schema.split(".")[0]: column.has_dictionary_page for column in columns}
+    as_they_are = {name for name, has in dictionary.items() if not has}
+    assert as_they_are == {*SIGNALS, "reward", "response_mask", "step_correct"}
+
+
 def test_metadata_is_kept_and_can_not_pose_as_another_format(path):
     facts = {"model": "m", "seed": 3, "versions": {"torch": "2"}, "format_version": 99}
     write_rollouts(Rollouts(**plain(), metadata=facts), path)

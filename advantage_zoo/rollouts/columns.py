@@ -5,6 +5,7 @@
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ class RolloutFileError(ValueError):
     """A file cannot be read as rollouts; the message names the file, the column and what to do."""
 
 
+@cache
 def schema() -> "pa.Schema":
     """Columns and types. The per-token signals, the mask and the steps may be absent."""
     import pyarrow as pa

@@ -19,7 +19,6 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +54,8 @@ class RolloutDump:
 
     Args:
         folder: Made if it is not there.
-        tokenizer: Anything with ``decode(ids, skip_special_tokens=...)``, as tokenizers of transformers have.
+        tokenizer: Anything with ``decode(ids, skip_special_tokens=...)`` of NumPy arrays and lists, as tokenizers of
+            transformers have.
         source: Which framework trains; goes into the files' metadata.
 
     Raises:
@@ -131,41 +131,59 @@ class RolloutDump:
             raise ValueError(f"{path}: {error}") from error
         ids, mask = shard.responses.ids.reshape(-1)[kept], shard.mask.reshape(-1)[kept]
         numbers = {name: x.reshape(-1)[kept] for name, x in shard.signals.items()}
-        ends: list[int] = np.cumsum([0, *lengths]).tolist()
-        offsets = pa.array(ends, pa.int32())
-        columns = {
-            "prompt": [self._prompt(shard.prompts, row) for row in rows],
-            "text": [self._decode(ids[start:end]) for start, end in pairwise(ends)],
-            "tokens": pa.ListArray.from_arrays(offsets, self._texts(ids)),
+        columns: dict[str, Any] = {
+            "text": [self._decode(x) for x in _cut(ids, lengths)],
+            "tokens": _lists(self._texts(ids), lengths),
             "reward": shard.rewards[rows],
             "group": shard.groups[rows],
             "step": np.full(len(rows), metadata["step"]),
         }
         if isinstance(shard.prompts, Tokens):
-            columns["prompt_ids"] = [shard.prompts.ids[row][shard.prompts.present[row]] for row in rows]
+            there = shard.prompts.present[rows]
+            counts, prompts = there.sum(axis=1), shard.prompts.ids[rows][there]
+            columns["prompt"] = self._prompts(_cut(prompts, counts))
+            columns["prompt_ids"] = _lists(pa.array(prompts), counts)
+        else:
+            columns["prompt"] = [shard.prompts[row] for row in rows]
         for name, x in ({"token_ids": ids, "response_mask": mask} | numbers).items():
-            columns[name] = pa.ListArray.from_arrays(offsets, pa.array(x))
+            columns[name] = _lists(pa.array(x), lengths)
         save_table(make_table(columns, metadata), path)
 
-    def _prompt(self, prompts: Tokens | list[str], row: int) -> str:
-        if not isinstance(prompts, Tokens):
-            return prompts[row]
-        return self._decode(prompts.ids[row][prompts.present[row]])
+    def _prompts(self, ids: list[Array]) -> list[str]:
+        """The prompts' texts; that of a group is decoded once."""
+        texts = {key: self._decode(x) for key, x in {x.tobytes(): x for x in ids}.items()}
+        return [texts[x.tobytes()] for x in ids]
 
     def _decode(self, ids: Array) -> str:
-        return self._tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+        # An array: of a list, transformers looks at each number in Python, which takes longer than decoding.
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def _texts(self, ids: Array) -> "pa.Array[Any]":
         """The text of each token; each id is decoded once a run."""
-        import numpy as np
         import pyarrow as pa
 
         known = self._text_of
-        different, places = np.unique(ids, return_inverse=True)
-        for i in different.tolist():
+        encoded = pa.array(ids).dictionary_encode()
+        different: list[int] = encoded.dictionary.to_pylist()
+        for i in different:
             if i not in known:
                 known[i] = self._tokenizer.decode([i])
-        return pa.array([known[i] for i in different.tolist()], pa.string()).take(pa.array(places))
+        return pa.array([known[i] for i in different], pa.string()).take(encoded.indices)
+
+
+def _cut(values: Array, lengths: Array) -> list[Array]:
+    """(N,) values in pieces of these lengths, (B,)."""
+    import numpy as np
+
+    return np.split(values, np.cumsum(lengths))[:-1]
+
+
+def _lists(values: "pa.Array[Any]", lengths: Array) -> "pa.Array[Any]":
+    """The same as a column. Of a list of arrays, Arrow would look for the type, and for absent libraries."""
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), values)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def save_table(table: "pa.Table", path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with unfinished.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
+            pq.write_table(table, file, compression="zstd", use_dictionary=_repeating(table.schema))  # pyright: ignore
             file.flush()
             os.fsync(file.fileno())  # or a machine that goes down might keep the new name and not what is in it
         unfinished.replace(path)  # a reader sees the old file or the whole new one
@@ -80,6 +80,15 @@ def save_table(table: "pa.Table", path: Path) -> None:
         raise RolloutFileError(f"{path} can't be written ({first_line(error)}).") from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _repeating(stored: "pa.Schema") -> list[str]:
+    """The columns that are worth a dictionary, as Parquet names them. One of a model's numbers is larger than they."""
+    import pyarrow as pa
+
+    lists = {f.name: pa.types.is_list(f.type) for f in stored}
+    values = {f.name: f.type.value_type if lists[f.name] else f.type for f in stored}
+    return [f"{k}.list.element" if lists[k] else k for k, x in values.items() if not pa.types.is_floating(x)]
 
 
 def make_table(columns: Mapping[str, Any], metadata: Mapping[str, Any]) -> "pa.Table":

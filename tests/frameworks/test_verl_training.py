@@ -162,7 +162,7 @@ def test_the_adapter_costs_no_forward_pass_and_a_small_share_of_a_step(run, caps
         print("the adapter's share of each step:", ", ".join(f"{share:.2%}" for share in shares), end="; ")
         print("of dumping:", ", ".join(f"{share:.2%}" for share in dumping_shares))
     assert min(shares) < 0.05
-    assert min(dumping_shares) < 0.05
+    assert sorted(dumping_shares)[1] < 0.02
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_rays_message(inputs, tmp_path):

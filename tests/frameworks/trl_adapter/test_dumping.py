@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_step(wat
 
 def test_what_dumping_costs(watched, model, tmp_path, capsys):
     """A share, not a time: the machine may be busy. The file is written while the policy is updated."""
-    args = {"max_steps": 4, "per_device_train_batch_size": 32, "max_completion_length": 40}
+    args = {"max_steps": 9, "per_device_train_batch_size": 32, "max_completion_length": 40}
     trainer = watched("ep_grpo", args=args, data=prompts(32), dump_rollouts=tmp_path / "rollouts")
     logs = [entry for entry in trainer.state.log_history if "step_time" in entry]
     shares = [entry["advantage/seconds_dump"] / entry["step_time"] for entry in logs]
@@ -92,5 +92,5 @@ def test_what_dumping_costs(watched, model, tmp_path, capsys):
     with capsys.disabled():
         print("\ndumping's share of each step:", ", ".join(f"{share:.2%}" for share in shares), end="; ")
         print("steps of", ", ".join(f"{seconds:.2f} s" for seconds in steps))
-    assert len(shares) == 4
-    assert min(shares) < 0.05
+    assert len(shares) == 9
+    assert sorted(shares)[4] < 0.02  # 0.3 to 0.6 %; written by the thread that trains, it would be 4 % and more
