@@ -47,6 +47,36 @@ def _written(table, path):
     return path
 
 
+def arrow_holds(pieces):
+    """How many bytes Arrow holds at most while the pieces of a file are gone through."""
+    pool = pa.default_memory_pool()
+    before = pool.bytes_allocated()
+    return max(pool.bytes_allocated() - before for _ in pieces)
+
+
+def many_row_groups(path):
+    """A file of 64 row groups of 64 rows, 2 MB; its numbers can't be compressed."""
+    rows, tokens = 64 * 64, 100
+    rng = np.random.default_rng(0)
+    signal = pa.array(rng.uniform(-2, -1, rows * tokens).astype(np.float32))
+    offsets = pa.array(np.arange(rows + 1) * tokens, pa.int32())
+
+    def lists(values, kind):
+        return pa.ListArray.from_arrays(offsets, pa.array(values, kind))
+
+    columns = {
+        "prompt": ["p"] * rows,
+        "text": ["a" * tokens] * rows,
+        "tokens": lists(["a"] * rows * tokens, pa.string()),
+        "token_ids": lists([5] * rows * tokens, pa.int32()),
+        "reward": np.ones(rows),
+        "group": np.arange(rows) // 8,
+        "ref_logprobs": pa.ListArray.from_arrays(offsets, signal),
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=64)
+    return path
+
+
 def far_apart(a, b, path=""):
     """The places at which two outputs differ by more than 1e-9, relative above 1."""
     if isinstance(a, dict):

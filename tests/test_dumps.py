@@ -1,5 +1,6 @@
 """Dumps of verl and TRL, and plain tables: what is read, and what is said."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from advantage_zoo.cli import main
 from advantage_zoo.rollouts import RolloutFileError, read, read_rollouts
 from advantage_zoo.rollouts.dumps import COLUMNS, WORDS
 from advantage_zoo.rollouts.messages import words
+from advantage_zoo.rollouts.rows import Rows, each_row
 
 
 def test_a_dump_of_verl(tmp_path):
@@ -113,6 +115,20 @@ def test_the_same_responses_logged_again_count_once(tmp_path):
     rollouts, notes = read(tmp_path)
     assert len(rollouts) == 8
     assert notes[0] == "completions_00002.parquet holds the same responses as the file before it and is left out."
+
+
+def test_of_a_large_row_group_a_few_rows_are_held(tmp_path):
+    path = tmp_path / "one.parquet"
+    pq.write_table(pa.table({"prompt": [f"p{i}" * 50 for i in range(20_000)]}), path)
+    assert pq.ParquetFile(path).num_row_groups == 1
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in each_row(path, Rows()))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 20_000
+    assert most < 1_000_000  # of more than 10 MB
 
 
 def test_trls_distillation_has_no_rewards(tmp_path):

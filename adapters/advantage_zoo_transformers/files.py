@@ -75,7 +75,7 @@ def score_files(
 
     Rows are scored 256 at a time, and each such shard is written, whole or not at all, to the folder ``OUT.parts``; a
     call that finds shards there goes on behind them. At the end they become the file. What is held is the models, a
-    batch, a shard and, of JSON lines, the numbers of the groups.
+    batch, a shard and, of dumps, a number for each group.
 
     Args:
         sources: Rollout files, dumps, other tables, or folders of them.

@@ -1,6 +1,7 @@
 """Rollouts that are to be scored, a few rows at a time: our own Parquet files, and whatever else `compare` reads."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from advantage_zoo.rollouts.messages import POLICY
 from advantage_zoo.rollouts.parquet import from_table, is_rollout_file, make_table, read_metadata, schema
 from advantage_zoo.rollouts.rollouts import SIGNALS
 from advantage_zoo.rollouts.rows import files_of
+from advantage_zoo.rollouts.shards import BUFFER
 from advantage_zoo_transformers.tokenising import Tokeniser, UnfaithfulError
 from advantage_zoo_transformers.verdicts import token_texts
 
@@ -73,7 +75,7 @@ class OurFile:
     def chunks(self, tokeniser: Tokeniser, size: int) -> Iterator[Chunk]:
         """All rows, in order."""
         start = 0
-        with pq.ParquetFile(self.path) as file:
+        with pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=size):
                 table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
                 yield self._chunk(tokeniser, table, start)
@@ -96,7 +98,7 @@ class OurFile:
 class DumpFile:
     """A dump, or another table, whose rows become rows of our schema."""
 
-    def __init__(self, path: Path, columns: Mapping[str, str], groups: dict[Hashable, int]) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, str], groups: dict[bytes, int]) -> None:
         self.path, self._dump, self._groups = path, Dump(path, columns), groups
         # verl decodes its prompts without special tokens; TRL logs what it was given.
         self.prompts = "decoded" if self._dump.format.name == "verl" else "text"
@@ -136,11 +138,9 @@ class DumpFile:
         """The row with ids in place of words, and a number for its group."""
         given, names = raw.get(PROMPT_IDS), self._dump.names
         prompt = _prompt(tokeniser, place, raw.get(names["prompt"]) if given is None else given, ids=given is not None)
-        row = {
-            **row,
-            PROMPT_IDS: prompt,
-            "group": self._groups.setdefault((self.path, row["group"]), len(self._groups)),
-        }
+        key = repr((self.path, row["group"])).encode(errors="surrogatepass")  # a digest: groups may be whole prompts
+        group = self._groups.setdefault(hashlib.blake2b(key, digest_size=16).digest(), len(self._groups))
+        row = {**row, PROMPT_IDS: prompt, "group": group}
         if row["words"]:
             _refuse_messages(place, raw[names["text"]])
             row["token_ids"] = _told(place, lambda: tokeniser.response(prompt, row["text"]))
@@ -173,7 +173,7 @@ def parts_of(paths: Sequence[Path], columns: Mapping[str, str]) -> list[Part]:
     Raises:
         RolloutFileError: Something can't be read, or both our files and others are among them.
     """
-    groups: dict[Hashable, int] = {}
+    groups: dict[bytes, int] = {}
     parts: list[Part] = []
     for path in paths:
         files = files_of(path)

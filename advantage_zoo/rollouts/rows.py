@@ -13,6 +13,9 @@ from typing import Any, cast
 
 from advantage_zoo.rollouts.parquet import RolloutFileError
 
+BATCH_ROWS = 256
+"""Rows of a Parquet file that are held at a time; a row group may be the whole file."""
+
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
@@ -63,7 +66,7 @@ def _parts(name: str) -> list[str]:
 def each_row(path: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file or of a folder's files, one after the other; ``found`` counts those that can't be read.
 
-    Of JSON lines one is held at a time, of Parquet a row group, of TRL's log two files.
+    Of JSON lines one is held at a time, of Parquet a few hundred, of TRL's log two files.
 
     Raises:
         RolloutFileError: A file is of no kind that is known, or nothing in it can be read.
@@ -126,18 +129,19 @@ def _parquet_rows(file: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
-        with pq.ParquetFile(file) as parquet:
-            number = 0
+        with pq.ParquetFile(file, pre_buffer=False) as parquet:
             for i in range(parquet.num_row_groups):
-                count = parquet.metadata.row_group(i).num_rows
+                end = number + parquet.metadata.row_group(i).num_rows
                 try:
-                    rows = parquet.read_row_group(i).to_pylist()
+                    for batch in parquet.iter_batches(BATCH_ROWS, [i]):
+                        for row in batch.to_pylist():
+                            yield f"{file.name}, row {number},", row
+                            number += 1
                 except (pa.ArrowException, OSError, ValueError) as error:
-                    found.lose(f"{file.name}, rows {number} to {number + count - 1}, can't be read ({error})", count)
-                else:
-                    yield from ((f"{file.name}, row {number + k},", row) for k, row in enumerate(rows))
-                number += count
+                    found.lose(f"{file.name}, rows {number} to {end - 1}, can't be read ({error})", end - number)
+                number = end
     except (pa.ArrowException, OSError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise RolloutFileError(f"{file} is not a readable Parquet file ({first}).") from error

@@ -143,7 +143,8 @@ def read(shard: Shard, names: Iterable[str], groups: range, tokens: int) -> Iter
     rows = sum(shard.row_groups[groups.start : groups.stop])
     a_row = max(1, sum(shard.tokens[groups.start : groups.stop]) // max(rows, 1))
     try:
-        with pq.ParquetFile(shard.path, buffer_size=BUFFER) as file:
+        # Without pre_buffer, pyarrow's default, which holds the bytes of all row groups that are asked for.
+        with pq.ParquetFile(shard.path, buffer_size=BUFFER, pre_buffer=False) as file:
             size = max(1, tokens // a_row)
             for batch in file.iter_batches(size, list(groups), list(names), use_threads=False):
                 yield row, batch

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from large import LITTLE, _written, compared, cut
+from large import LITTLE, _written, arrow_holds, compared, cut, many_row_groups
 
 from advantage_zoo.compare.landmarks import ranks_of
 from advantage_zoo.compare.plan import reads, slots_of, spans
@@ -18,6 +18,12 @@ def test_a_row_group_is_read_a_few_rows_at_a_time(tmp_path, shipped):
     parts = [batch.num_rows for _, batch in read(shard, ["entropies"], range(1), tokens=1000)]
     assert max(parts) < 60
     assert sum(parts) == len(shipped)
+
+
+def test_of_many_row_groups_one_is_held(tmp_path):
+    path = many_row_groups(tmp_path / "many.parquet")
+    (shard,), _ = open_shards([path])
+    assert arrow_holds(read(shard, ["ref_logprobs"], range(64), tokens=1000)) < path.stat().st_size / 5
 
 
 @settings(max_examples=50, deadline=None)
