@@ -36,8 +36,8 @@ def run(
     """Check every law that holds for the estimator, or only those named, on every library.
 
     Raises:
-        LookupError: The estimator, a backend or a law does not exist.
-        ImportError: The module, or a backend's library, can't be imported.
+        LookupError: The estimator, a backend or a law does not exist; the module can't be imported.
+        ImportError: A backend's library can't be imported.
     """
     unknown = [law for law in only if law not in INVARIANTS]
     if unknown:
@@ -68,10 +68,11 @@ def find(which: str) -> str | type[Estimator] | Estimator:
     Any other spelling as it stands.
 
     Raises:
-        LookupError: The module has no such class.
-        ImportError: The module can't be imported.
+        LookupError: The module can't be imported, or has no such class.
         TypeError: A parameter is unknown, missing or of the wrong type.
     """
+    if which.endswith(".py"):
+        raise LookupError(f"{which} is a file; name the class in it as well, for instance {which}:MyEstimator.")
     found = re.fullmatch(r"(.+?):([^\W\d]\w*)(\(.*\))?", which)
     if found is None or which.partition("(")[0] in registry().entries:
         return which
@@ -92,12 +93,11 @@ def _imported(name: str) -> Any:
     sys.path.insert(0, "")  # as python -m does: what stands in the current folder can be checked
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        raise LookupError(
-            f"No module is called {error.name!r}; it must be installed, or stand in this folder."
-        ) from error
+    except Exception as error:  # whatever the module's own code raises
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is None or not f"{name}.".startswith(f"{missing}."):
+            raise _failed(name, error, f'python -c "import {name}"') from error
+        raise LookupError(f"No module is called {missing!r}; it must be installed, or stand in this folder.") from error
 
 
 def _load(path: Path) -> Any:
@@ -108,8 +108,16 @@ def _load(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the file's own code raises
+        del sys.modules[path.stem]
+        raise _failed(str(path), error, f"python {path}") from error
     return module
+
+
+def _failed(place: str, error: Exception, shown_by: str) -> LookupError:
+    return LookupError(f"{place} can't be imported ({type(error).__name__}: {error}); {shown_by} shows where.")
 
 
 def to_dict(which: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:

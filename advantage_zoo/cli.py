@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints. Everything heavy is imported by the command that needs it."""
 
 import math
+import os
 import shlex
 import sys
 from importlib.metadata import entry_points
@@ -196,6 +197,8 @@ def compare(files: tuple[Path, ...], as_json: bool, report: Path | None, jobs: i
     )
     if options.show is not None and as_json:
         fail("--show and --json: choose one.")
+    if options.ray_address is not None and options.engine != "ray":
+        fail(f"--ray-address {options.ray_address} is of no use without --engine ray.")
     _check_before_the_work(report, options.threshold)
     with warnings_as_notes():
         comparison = or_fail(lambda: run(paths, options, lambda sentence: click.echo(f"Note: {sentence}", err=True)))
@@ -223,5 +226,7 @@ def _check_before_the_work(report: Path | None, threshold: float) -> None:
         fail(f"--report {report}: there is no folder {report.parent}.")
     if report is not None and report.is_dir():
         fail(f"--report {report} is a folder; name a file, for instance {report / 'compare.html'}.")
+    if report is not None and not os.access(report if report.exists() else report.parent, os.W_OK):
+        fail(f"--report {report} can't be written (Permission denied); name another file.")
     if not math.isfinite(threshold):
         fail(f"--threshold is {threshold}; expected a finite number.")

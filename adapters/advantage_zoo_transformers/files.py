@@ -107,6 +107,7 @@ def score_files(
     used = {field: folders[field] for field, signals in OF_MODEL.items() if set(signals) & set(wanted)}
     tokenizer = load(AutoTokenizer, *next(iter(folders.items())))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(device)
     job = _Job(
         parts=parts,
         tokenisers={kind: Tokeniser(tokenizer, prompts or kind) for kind in PROMPTS},
@@ -227,6 +228,14 @@ def _check(
     for name, value, choices in (("prompts", prompts or PROMPTS[0], PROMPTS), ("dtype", dtype, DTYPES)):
         if value not in choices:
             raise ValueError(f"{name} is {value!r}; expected {', '.join(choices)}.")
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise ValueError(f"device is {device!r}, which PyTorch can't use here ({reason}); leave it out.") from error
 
 
 def _wanted(parts: Sequence[Part], folders: Mapping[str, str], rescore: bool) -> list[str]:

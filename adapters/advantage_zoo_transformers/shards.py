@@ -23,13 +23,20 @@ class Shards:
         metadata: Of that file.
 
     Raises:
-        ValueError: The folder holds shards that were scored otherwise.
+        OSError: The folder can't be made.
+        ValueError: It holds shards that were scored otherwise.
     """
 
     def __init__(self, out: Path, metadata: Mapping[str, Any]) -> None:
         self._out, self._metadata = out, dict(metadata)
         self.folder = out.with_name(f"{out.name}.parts")
-        self.folder.mkdir(exist_ok=True)
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"{self.folder}, where scored rows go first, can't be made ({error.strerror}); name another file than "
+                f"{out}."
+            ) from error
         for left in self.folder.glob(".*.part"):
             left.unlink()
         self._there = set(self.folder.glob("*.parquet"))

@@ -78,9 +78,16 @@ def render(comparison: Comparison, *, sources: Sequence[Path], command: str) -> 
 
 
 def write_report(comparison: Comparison, path: Path, *, sources: Sequence[Path], command: str) -> None:
-    """Write the page to ``path``."""
+    """Write the page to ``path``.
+
+    Raises:
+        OSError: It can't be written there.
+    """
     page = render(comparison, sources=sources, command=command)
-    path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no text
+    try:
+        path.write_text(page, encoding="utf-8", errors="replace")  # a file's name may be no text
+    except OSError as error:
+        raise OSError(f"The report {path} can't be written ({error.strerror}); name another file.") from error
 
 
 def _notes(noted: Any) -> list[str]:

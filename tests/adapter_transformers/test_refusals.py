@@ -57,6 +57,8 @@ def test_a_token_that_the_model_forbids_is_refused(place):
         ({"batch_tokens": 0}, ValueError, "batch_tokens is 0; expected at least 1"),
         ({"prompts": "chat"}, ValueError, "prompts is 'chat'; expected text, decoded, message"),
         ({"dtype": "float8"}, ValueError, "dtype is 'float8'; expected auto, float32"),
+        ({"device": "gpu"}, ValueError, "device is 'gpu', which PyTorch can't use here .*; leave it out"),
+        ({"device": "cuda:99"}, ValueError, "device is 'cuda:99', which PyTorch can't use here .*; leave it out"),
     ],
 )
 def test_arguments_that_are_wrong(place, changes, error, sentence):
@@ -80,3 +82,8 @@ def test_files_that_are_wrong(place):
             score_files(sources, out, **given)
     with pytest.raises(FileNotFoundError, match=r"no such folder to write out\.parquet into"):
         score_files([source], "nowhere/out.parquet", **given)
+    (place / "out.parquet.parts").write_text("in the way")
+    with pytest.raises(
+        OSError, match=r"^out.parquet.parts, where scored .* \(File exists\); name another .* out.parquet"
+    ):
+        score_files([source], "out.parquet", **given)

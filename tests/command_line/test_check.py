@@ -55,6 +55,7 @@ def test_check_of_what_holds(mine):
     [
         (["nowhere.to_be:Found"], "No module is called 'nowhere'"),
         (["gone.py:Mine"], "There is no file gone.py"),
+        (["mine.py"], "mine.py is a file; name the class in it as well, for instance mine.py:MyEstimator."),
         (["mine_of_the_test:Mein"], "a subclass of advantage_zoo.Estimator; mine_of_the_test has no such name"),
         (["mine_of_the_test:NOT_ONE"], "mine_of_the_test has something else there"),
         (["gpro"], "No estimator is called 'gpro' (did you mean 'grpo'?)"),
@@ -65,3 +66,20 @@ def test_check_of_what_holds(mine):
 )
 def test_check_says_what_is_wrong(mine, words, message):
     assert message in refused("check", *words)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("class Mine(:", "(SyntaxError: invalid syntax (broken_mine.py, line 1))"),
+        ("import a_library_that_is_not_there", "(ModuleNotFoundError: No module named 'a_library_that_is_not_there')"),
+        ("MY = YOURS", "(NameError: name 'YOURS' is not defined)"),
+    ],
+)
+def test_check_of_code_that_does_not_run_says_so(tmp_path, monkeypatch, code, message):
+    (tmp_path / "broken_mine.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    of_file, of_module = (refused("check", f"{place}:Mine") for place in ("broken_mine.py", "broken_mine"))
+    assert of_file == f"Error: broken_mine.py can't be imported {message}; python broken_mine.py shows where."
+    assert of_module == f'Error: broken_mine can\'t be imported {message}; python -c "import broken_mine" shows where.'

@@ -1,6 +1,7 @@
 """`compare` as a user has it: what it prints, and what it says when something is wrong."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -165,10 +166,28 @@ def test_bad_settings_are_refused(file, setting, words):
     assert setting in line
 
 
-def test_a_report_that_cannot_be_written_is_refused_before_the_work(file, tmp_path):
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(file, tmp_path, monkeypatch):
     assert "no folder" in refused("compare", file, "--report", tmp_path / "gone" / "out.html")
     assert "is a folder" in refused("compare", file, "--report", tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write anywhere
+    line = refused("compare", file, "--report", tmp_path / "out.html")
+    assert line == f"Error: --report {tmp_path / 'out.html'} can't be written (Permission denied); name another file."
     assert "--threshold is nan" in refused("compare", file, "--threshold", "nan")
+
+
+def test_a_report_that_proves_impossible_is_named(file, tmp_path):
+    """After the tables, which are there."""
+    path = tmp_path / "out.html"
+    path.symlink_to(tmp_path / "gone" / "out.html")
+    result = run("compare", file, "-e", "grpo", "--report", path)
+    assert result.exit_code == 2
+    said = f"Error: The report {path} can't be written (No such file or directory); name another file.\n"
+    assert result.stderr == said
+
+
+def test_an_address_of_ray_without_ray_is_refused(file):
+    line = refused("compare", file, "--ray-address", "10.0.0.1:6379")
+    assert line == "Error: --ray-address 10.0.0.1:6379 is of no use without --engine ray."
 
 
 def test_a_group_of_one_is_a_note_and_goes_on(tmp_path):
