@@ -23,11 +23,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+try:
+    import numpy as np
+    import psutil
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from numpy.typing import NDArray
+except ImportError as error:
+    raise SystemExit(f'{error}; pip install "advantage-zoo[cli,ray]" psutil brings it.') from None
 
 from advantage_zoo.rollouts import Rollouts, read_rollouts, shipped_rollouts
 from advantage_zoo.rollouts.columns import schema

@@ -233,6 +233,7 @@ def test_a_long_response_is_cut_and_says_so(written):
     assert page.responses.header["kept"][0] == payload.MAX_TOKENS
     assert "no labels of such steps, so it can't be told" in page.words
     assert "no entropies, so it can't be told" in page.words
+    assert "The mark in a bar" not in page.words
 
 
 def many(groups, size=2):
