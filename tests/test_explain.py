@@ -1,7 +1,7 @@
 """What estimators say that advantages are made of: put together again, it is the advantage, at all parameters."""
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 import advantage_zoo as az
 from advantage_zoo.flat import FlatBatch
+from advantage_zoo.parameters import parameters_of
 from advantage_zoo.testing import rollouts
 from advantage_zoo.testing.strategies import one_batch
 
@@ -116,6 +117,41 @@ def test_the_terms_recombine_to_the_advantage(name):
     check()
 
 
+ONE = one_batch()
+
+
+@pytest.mark.parametrize("name", [name for name in TOGETHER if "singleton" in parameters_of(az.estimator(name))])
+@pytest.mark.parametrize("singleton", ["zero", "raw"])
+def test_a_group_of_one_is_explained(name, singleton):
+    """Beside one of equal rewards, so that what is counted of the batch is not 1."""
+    rows = len(ONE.rewards)
+    rewards = np.array([0.75, 0.5, 0.5, *np.linspace(0, 1, rows - 3)])
+    groups = np.array([0, 1, 1, *[2] * (rows - 3)])
+    batch = replace(ONE, rewards=rewards, group_ids=groups, num_groups=3, reward_components=rewards[:, None] * [1, 0.5])
+    estimator = az.make(name, singleton=singleton)
+    values, mask = az.compute_advantages(batch, estimator).values.ravel(), batch.response_mask.ravel()
+    together = TOGETHER[name](explained(estimator, batch), estimator)
+    np.testing.assert_allclose(together[mask], values[mask], atol=1e-6, rtol=1e-6)
+
+
+def test_ep_grpos_gate_and_buckets_are_told(xp):
+    estimator = az.make("ep_grpo", num_buckets=4)
+    assert ONE.num_groups > 1
+    terms = estimator.explain(FlatBatch(xp.batch(ONE), estimator.needs, estimator.uses))
+    assert list(terms) == ["gate", "bucket", "outcome", "progress"]
+    mask, gate, bucket = ONE.response_mask.ravel(), xp.asnumpy(terms["gate"]), xp.asnumpy(terms["bucket"])
+    assert set(bucket[mask]) == {0, 1, 2, 3}
+    assert np.all((gate[mask] > 0) & (gate[mask] < 1))
+    grpo = xp.asnumpy(az.compute_advantages(xp.batch(ONE), "grpo").values).ravel()
+    np.testing.assert_allclose(xp.asnumpy(terms["outcome"])[mask], (gate * grpo)[mask], rtol=1e-9, atol=1e-12)
+
+
+def test_components_are_numbered_from_one():
+    estimator, batch = az.make("gdpo"), replace(ONE, reward_components=np.ones((len(ONE.rewards), 3)))
+    terms = estimator.explain(FlatBatch(batch, estimator.needs, estimator.uses))
+    assert [name for name in terms if "component" in name] == ["component 1", "component 2", "component 3"]
+
+
 @dataclass(frozen=True)
 class Doubled(az.estimators.GRPO):
     name: ClassVar[str] = "doubled"
@@ -137,9 +173,6 @@ def test_another_formula_does_not_inherit_what_the_first_was_made_of():
     assert not Doubled.explains()
     assert Told.explains()
     assert not any(az.estimator(name).explains() for name in az.presets() if name != "ep_grpo@literal")
-
-
-ONE = one_batch()
 
 
 def test_explaining_is_not_for_numpy_alone(xp):
