@@ -146,6 +146,17 @@ def test_ep_grpos_gate_and_buckets_are_told(xp):
     np.testing.assert_allclose(xp.asnumpy(terms["outcome"])[mask], (gate * grpo)[mask], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["ep_grpo", "erpo"])
+def test_a_response_ends_in_the_last_bucket_of_its_group(name):
+    estimator = az.make(name)
+    terms = estimator.explain(FlatBatch(ONE, estimator.needs, estimator.uses))
+    assert list(terms) == ["gate", "bucket", "outcome", "progress"]
+    buckets = terms["bucket"].reshape(ONE.response_mask.shape)
+    for row, mask in enumerate(ONE.response_mask):
+        assert buckets[row][mask].min() >= 0
+        assert buckets[row][mask][-1] == estimator.num_buckets - 1
+
+
 def test_components_are_numbered_from_one():
     estimator, batch = az.make("gdpo"), replace(ONE, reward_components=np.ones((len(ONE.rewards), 3)))
     terms = estimator.explain(FlatBatch(batch, estimator.needs, estimator.uses))
