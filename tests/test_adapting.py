@@ -42,6 +42,7 @@ def test_what_a_configuration_makes(which, params, made):
         ("gae()", {}, "gae(discount=0.5)"),
         ("gae ( )", {"lam": 0.25}, "gae(discount=0.5, lam=0.25)"),
         ("gae", {"discount": 0.75}, "gae(discount=0.75)"),
+        ("gae", {"discount": 0.25, "lam": 0.9}, "gae(discount=0.25, lam=0.9)"),
         ("gae@verl", {}, "gae@verl(discount=0.5)"),
         ("gae(lam=0.25)", {}, "gae(lam=0.25)"),
         ("gae | whiten", {}, "gae | whiten"),

@@ -7,7 +7,7 @@ import pytest
 from test_dumping import PROMPTS, Letters, batch_of
 
 import advantage_zoo as az
-from advantage_zoo.adapting import critic_targets, from_config, lacking, make_batch
+from advantage_zoo.adapting import critic_targets, lacking, make_batch
 from advantage_zoo.rollouts import RolloutFileError, read_rollouts
 from advantage_zoo.training import Training
 
@@ -99,16 +99,6 @@ def test_fields_that_only_a_plugin_knows_are_extras(batch):
     assert made.logprobs is batch.logprobs
     assert made.values is None
     assert set(made.extras) == {"difficulty"}
-
-
-def test_a_frameworks_own_settings_hold_where_the_block_sets_nothing():
-    theirs = {"discount": 0.5, "lam": None}
-    assert from_config("gae", {}, where="w", defaults=theirs) == az.make("gae(discount=0.5)")
-    assert from_config("gae", {"discount": 0.25, "lam": 0.9}, where="w", defaults=theirs) == az.make(
-        "gae(discount=0.25, lam=0.9)"
-    )
-    assert from_config("grpo", {}, where="w", defaults=theirs) == az.make("grpo")
-    assert from_config("gae()", {}, where="w", defaults=theirs) == az.make("gae")
 
 
 @pytest.mark.parametrize("which", ["gae(whiten=true)", "gae@verl(discount=1, lam=1)", "gae | clip(-1, 1) | whiten"])
