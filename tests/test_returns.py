@@ -7,7 +7,6 @@ import pytest
 from conftest import library
 
 import advantage_zoo as az
-from advantage_zoo.arrays.segments import pair_ids, segment_scan
 from advantage_zoo.flat import FlatBatch
 from advantage_zoo.testing import layouts
 
@@ -74,29 +73,6 @@ def backward(rewards, discount):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("lengths", [[8], [1] * 8, [3, 1, 4], [2, 2, 2, 2], [4, 4]])
-def test_scan(xp, dtype, lengths):
-    rng = np.random.default_rng(1)
-    x, decay = rng.normal(size=8), rng.choice([0.0, 0.3, 1.0], 8)
-    ids = np.repeat(np.arange(len(lengths)), lengths)
-    expected = np.concatenate([backward(x[ids == i], decay[ids == i]) for i in range(len(lengths))])
-    given = xp.asarray(x, dtype), xp.asarray(decay, dtype), xp.asarray(ids, None)
-    widths = {None, lengths[0]} if len(set(lengths)) == 1 else {None}
-    for width in widths:
-        np.testing.assert_allclose(xp.asnumpy(segment_scan(*given, width)), expected, atol=TOLERANCE[dtype])
-
-
-def test_what_overflows_stays_finite_and_with_its_row(xp):
-    """Two sums that overflow, of opposite sign, would make NaN of the third."""
-    large = float(np.finfo("float32").max)
-    x = np.array([large, large, -large, -large, 1.0, 2.0])
-    ids = np.array([0, 0, 0, 0, 1, 1])
-    got = xp.asnumpy(segment_scan(*(xp.asarray(a, "float32") for a in (x, np.ones(6))), xp.asarray(ids, None)))
-    assert np.isfinite(got).all()
-    assert got[4:].tolist() == [3.0, 2.0]
-
-
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("discount", [0.0, 0.5, 1.0, "by token"])
 def test_row_returns(xp, dtype, layout, discount):
@@ -144,15 +120,6 @@ def test_cells_are_group_and_number_of_the_valid_token(xp, layout):
     pairs = list(zip(np.repeat(batch.group_ids, 9)[mask.reshape(-1)], number[mask], strict=True))
     assert len(set(pairs)) == len(set(cells[mask])) == len(set(zip(pairs, cells[mask], strict=True)))
     assert set(cells[mask]) <= set(range(count))
-
-
-def test_pair_ids(xp):
-    rng = np.random.default_rng(3)
-    first, second = rng.integers(0, 3, 40), rng.integers(0, 5, 40)
-    ids = xp.asnumpy(pair_ids(xp.asarray(first, None), xp.asarray(second, None)))
-    assert sorted(set(ids.tolist())) == list(range(len(set(ids.tolist()))))
-    for i in range(40):
-        np.testing.assert_array_equal(ids == ids[i], (first == first[i]) & (second == second[i]))
 
 
 @pytest.mark.parametrize(("discount", "tolerance"), [(0.99, 2e-6), (1.0, 2e-6), (0.9999, 2e-4)])
