@@ -1,5 +1,8 @@
 """Rollouts of a training step, and a dump of them; processes of the tests import it, too."""
 
+import os
+import signal
+
 import numpy as np
 
 import advantage_zoo as az
@@ -15,6 +18,44 @@ class Letters:
 
     def decode(self, ids, skip_special_tokens=False):
         return "".join("" if i == 0 and skip_special_tokens else "$abcdefghij"[i] for i in ids)
+
+
+class Gated(Letters):
+    """Decodes once the gate, a FIFO that it makes, has been opened for writing and closed."""
+
+    def __init__(self, folder):
+        self.gate, self.waits = folder / "gate", True
+        os.mkfifo(self.gate)
+
+    def decode(self, ids, **options):
+        if self.waits:
+            self.gate.read_text()
+            self.waits = False
+        return super().decode(ids, **options)
+
+    def open(self):
+        self.gate.write_text("")
+
+
+class Killer(Letters):
+    """Kills the process that made it, from another one."""
+
+    def __init__(self):
+        self.home = os.getpid()
+
+    def decode(self, ids, **options):
+        if os.getppid() == self.home:
+            os.kill(self.home, signal.SIGKILL)
+        return super().decode(ids, **options)
+
+
+def unpicklable(cls, *args):
+    """A tokenizer of the class that cannot be handed to another process."""
+
+    class Here(cls):
+        pass
+
+    return Here(*args)
 
 
 def batch_of(step=0):
@@ -37,8 +78,8 @@ def batch_of(step=0):
     return batch, Tokens(ids, present)
 
 
-def write(folder, *steps, part=0):
-    dump = RolloutDump(folder, Letters(), source="tests")
+def write(folder, *steps, part=0, tokenizer=None):
+    dump = RolloutDump(folder, tokenizer or Letters(), source="tests")
     for step in steps:
         batch, tokens = batch_of(step)
         dump.write(batch, step=step, part=part, prompts=PROMPTS, responses=tokens)

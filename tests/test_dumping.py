@@ -1,6 +1,8 @@
 """What is written while training goes on: whole files that `compare` reads."""
 
+import gc
 import os
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -9,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from made_dumping import LENGTHS, PROMPTS, Letters, batch_of, write
+from made_dumping import LENGTHS, PROMPTS, Gated, Letters, batch_of, unpicklable, write
 
 import advantage_zoo as az
 from advantage_zoo.cli import main
@@ -101,76 +103,136 @@ def test_narrow_floats_are_widened_without_loss(tmp_path, kind):
     np.testing.assert_array_equal(np.concatenate(found), batch.logprobs.detach().float()[tokens.present].numpy())
 
 
-def test_what_is_handed_over_may_change_afterwards(tmp_path):
+@pytest.fixture(params=[lambda cls, *args: cls(*args), unpicklable], ids=["process", "thread"])
+def made(request):
+    """Makes a tokenizer whose texts are made in a process, or in a thread of this one."""
+    return request.param
+
+
+def test_what_is_handed_over_may_change_afterwards(tmp_path, made):
     batch, tokens = batch_of()
     before = batch.logprobs[0, :3].copy()
-    waiting = Waiting()
-    dump = RolloutDump(tmp_path, waiting, source="tests")
+    gated = made(Gated, tmp_path)
+    dump = RolloutDump(tmp_path / "run", gated, source="tests")
     dump.write(batch, step=0, prompts=PROMPTS, responses=tokens)
     batch.logprobs[:] = -9.0
     tokens.ids[:] = 1
-    WAITING.set()
+    gated.open()
     dump.flush()
-    found = read_rollouts(tmp_path / "step_000000.parquet")
+    found = read_rollouts(tmp_path / "run" / "step_000000.parquet")
     np.testing.assert_array_equal(found.logprobs[0], before)
     assert found.token_ids[0] == batch_of()[1].ids[0, :3].tolist()
 
 
-WAITING = threading.Event()
-
-
-class Waiting(Letters):
-    """Decodes when it is told to."""
-
-    def __init__(self):
-        WAITING.clear()
-
-    def decode(self, ids, **options):
-        WAITING.wait()
-        return super().decode(ids, **options)
-
-
-def test_writing_does_not_hold_up_the_step_but_only_one_step_waits_to_be_written(tmp_path):
-    dump = RolloutDump(tmp_path, Waiting(), source="tests")
+def test_writing_does_not_hold_up_the_step_but_only_one_step_waits_to_be_written(tmp_path, made):
+    gated, run = made(Gated, tmp_path), tmp_path / "run"
+    dump = RolloutDump(run, gated, source="tests")
     batch, tokens = batch_of()
     dump.write(batch, step=0, prompts=PROMPTS, responses=tokens)
-    assert not list(tmp_path.iterdir())  # it came back before anything was written
+    assert not list(run.iterdir())  # it came back before anything was written
     there = []
 
     def next_step():
         dump.write(batch, step=1, prompts=PROMPTS, responses=tokens)
-        there.extend(path.name for path in tmp_path.glob("*.parquet"))
+        there.extend(path.name for path in run.glob("*.parquet"))
 
     second = threading.Thread(target=next_step)
     second.start()
-    WAITING.set()
+    gated.open()
     second.join()
     dump.flush()
     assert "step_000000.parquet" in there
 
 
-def test_nothing_of_the_writing_happens_in_the_thread_that_trains(tmp_path, monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """Threads of this process in which texts are decoded and files are written, by what they did."""
     threads = {}
 
     def watch(there, name):
         original = getattr(there, name)
 
-        def seen(*args, **options):
+        def watched(*args, **options):
             threads.setdefault(name, set()).add(threading.get_ident())
             return original(*args, **options)
 
-        monkeypatch.setattr(there, name, seen)
+        monkeypatch.setattr(there, name, watched)
 
     watch(Letters, "decode")
     watch(pq, "write_table")
     watch(os, "fsync")
+    return threads
+
+
+def test_nothing_of_the_writing_happens_in_the_process_that_trains(tmp_path, seen, capfd):
     write(tmp_path, 0, 1)
-    assert set(threads) == {"decode", "write_table", "fsync"}
-    assert threading.get_ident() not in set.union(*threads.values())
+    assert seen == {}
+    assert len(read(tmp_path)[0]) == 8
+    assert capfd.readouterr() == ("", "")
 
 
-def test_the_thread_that_trains_does_a_small_part_of_the_work(tmp_path):
-    """It copies. Processor time, which other programs on the machine do not add to; it is about 4 %."""
+def test_a_tokenizer_that_no_other_process_can_have_is_used_in_a_thread_which_is_said(tmp_path, seen, capfd):
+    write(tmp_path, 0, 1, tokenizer=unpicklable(Letters))
+    assert set(seen) == {"decode", "write_table", "fsync"}
+    assert threading.get_ident() not in set.union(*seen.values())
+    assert len(read(tmp_path)[0]) == 8
+    said = capfd.readouterr().err
+    assert said.count("advantage-zoo: rollouts are written in a thread of the training's own process") == 1
+    assert "unpicklable.<locals>.Here" in said
+
+
+class Elsewhere(Letters):
+    """Tells the process that decodes, and does something to it that is none of a tokenizer's business."""
+
+    def __init__(self, what):
+        self.home, self.what = os.getpid(), what
+
+    def decode(self, ids, **options):
+        if self.what == "prints":
+            print("decoding")
+        elif self.what == "cannot":
+            raise KeyError("no token 7")
+        elif os.getpid() != self.home:
+            os.kill(os.getpid(), self.what)
+        return str(os.getpid())
+
+
+@pytest.mark.parametrize("what", ["prints", signal.SIGINT])
+def test_the_process_goes_on_when_a_tokenizer_prints_and_when_ctrl_c_is_pressed(tmp_path, capfd, what):
+    """Ctrl-C reaches all processes of a terminal; the one that trains decides when to end."""
+    write(tmp_path, 0, 1, tokenizer=Elsewhere(what))
+    for step in (0, 1):
+        assert str(os.getpid()) not in read_rollouts(tmp_path / f"step_00000{step}.parquet").texts
+    said, failed = capfd.readouterr()
+    assert (said, set(failed.split())) == ("", {"decoding"} if what == "prints" else set())
+
+
+def test_a_thread_goes_on_when_the_process_is_killed(tmp_path, capfd):
+    """As where memory runs out. Nothing is lost, and it is said."""
+    write(tmp_path, 0, 1, tokenizer=Elsewhere(signal.SIGKILL))
+    assert set(read_rollouts(tmp_path / "step_000000.parquet").texts) == {str(os.getpid())}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000000.parquet", "step_000001.parquet"]
+    assert capfd.readouterr().err.count("RuntimeError: it ended with status -9") == 1
+
+
+def test_what_a_tokenizer_raises_is_raised(tmp_path):
+    with pytest.raises(KeyError, match="no token 7"):
+        write(tmp_path, 0, tokenizer=Elsewhere("cannot"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_process_ends_with_the_dump(tmp_path):
+    dump = write(tmp_path, 0, tokenizer=Elsewhere(0))
+    process = int(read_rollouts(tmp_path / "step_000000.parquet").texts[0])
+    os.kill(process, 0)  # it is there
+    del dump
+    gc.collect()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_the_process_that_trains_does_a_small_part_of_the_work(tmp_path):
+    """It copies, and hands over. Processor time of all its threads, which other programs do not add to."""
     shape = (64, 512)
     ids, there = np.random.default_rng(0).integers(0, 10, shape), np.ones(shape, bool)
     batch = az.RolloutBatch(
@@ -180,23 +242,30 @@ def test_the_thread_that_trains_does_a_small_part_of_the_work(tmp_path):
         **{name: np.full(shape, -0.5, np.float32) for name in ("logprobs", "ref_logprobs")},
         entropies=np.full(shape, 0.5, np.float32),
     )
-    dump = RolloutDump(tmp_path, Letters(), source="tests")
-    shares = []
-    for step in range(5):
-        mine, all_threads = time.thread_time(), time.process_time()
-        dump.write(batch, step=step, prompts=["p"] * 64, responses=Tokens(ids, there))
-        dump.flush()
-        shares.append((time.thread_time() - mine) / (time.process_time() - all_threads))
-    assert sorted(shares)[2] < 0.25
+
+    def middle(tokenizer, folder):
+        dump, took = RolloutDump(folder, tokenizer, source="tests"), []
+        for step in range(6):
+            before = time.process_time()
+            dump.write(batch, step=step, prompts=["p"] * 64, responses=Tokens(ids, there))
+            dump.flush()
+            took.append(time.process_time() - before)
+        return sorted(took[1:])[2]  # the first starts the process
+
+    assert middle(Letters(), tmp_path / "process") < 0.25 * middle(unpicklable(Letters), tmp_path / "thread")
 
 
-def test_the_prompt_of_a_group_is_decoded_once(tmp_path, monkeypatch):
+def test_the_prompt_of_a_group_is_decoded_once(tmp_path):
     decoded = []
-    original = Letters.decode
-    monkeypatch.setattr(Letters, "decode", lambda self, ids, **more: decoded.append(list(ids)) or original(self, ids))
+
+    class Listening(Letters):
+        def decode(self, ids, **options):
+            decoded.append(list(ids))
+            return super().decode(ids, **options)
+
     batch, tokens = batch_of()
     prompts = np.array([[1, 2], [1, 2], [3, 4], [3, 4], [3, 4]])
-    dump = RolloutDump(tmp_path, Letters(), source="tests")
+    dump = RolloutDump(tmp_path, Listening(), source="tests")
     dump.write(batch, step=0, prompts=Tokens(prompts, np.ones_like(prompts)), responses=tokens)
     dump.flush()
     assert read_rollouts(tmp_path / "step_000000.parquet").prompts == ["ab", "ab", "cd", "cd"]

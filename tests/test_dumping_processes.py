@@ -10,11 +10,10 @@ from advantage_zoo.rollouts import read, read_rollouts
 
 
 def process(folder, what):
-    """A process that has written step 0 and then does something else; (exit status, stderr)."""
+    """A process that does something with a folder; (exit status, stderr)."""
     script = (
-        "import os, resource, signal, sys, made_dumping as t\n"
-        "import pyarrow.parquet as pq\n"
-        f"dump, (batch, tokens) = t.write({str(folder)!r}, 0), t.batch_of()\n"
+        "import os, pathlib, signal, made_dumping as t\n"
+        f"folder, (batch, tokens) = pathlib.Path({str(folder)!r}), t.batch_of()\n"
         "def step(number):\n"
         "    dump.write(batch, step=number, prompts=t.PROMPTS, responses=tokens)\n"
         f"{what}"
@@ -26,16 +25,17 @@ def process(folder, what):
 
 
 def test_a_process_that_ends_without_a_flush_has_written_everything(tmp_path):
-    assert process(tmp_path, "step(1)") == (0, "")
+    assert process(tmp_path, "dump = t.write(folder, 0)\nstep(1)") == (0, "")
     assert len(read_rollouts(tmp_path / "step_000001.parquet")) == 4
 
 
-FULL = "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-"""No file may be longer than 100 bytes: to the process it looks like a full disk."""
+FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+"""No file may be longer than 100 bytes: to the process, and to those that it starts, it looks like a full disk."""
 
 
 def test_a_full_disk_is_said_at_the_next_step_and_leaves_nothing_behind(tmp_path):
-    status, said = process(tmp_path, f"{FULL}step(1)\nstep(2)")
+    write(tmp_path, 0)
+    status, said = process(tmp_path, f"{FULL}dump = t.write(folder)\nstep(1)\nstep(2)")
     assert status == 1
     assert "RolloutFileError" in said.splitlines()[-1]
     assert "step_000001.parquet can't be written ([Errno 27]" in said.splitlines()[-1]
@@ -43,17 +43,27 @@ def test_a_full_disk_is_said_at_the_next_step_and_leaves_nothing_behind(tmp_path
 
 
 def test_a_full_disk_in_the_last_step_is_said_at_exit(tmp_path):
-    _, said = process(tmp_path, f"{FULL}step(1)")
+    _, said = process(tmp_path, f"{FULL}dump = t.write(folder)\nstep(1)")
     assert said.startswith("advantage-zoo: the last rollouts are lost: ")
     assert "step_000001.parquet can't be written ([Errno 27]" in said
 
 
-def test_a_process_that_is_killed_leaves_whole_files_and_the_next_run_clears_up(tmp_path):
+def test_what_a_process_that_is_killed_has_handed_over_is_written(tmp_path):
+    """The process that writes is another one, and is in the midst of it."""
+    status, said = process(tmp_path, "dump = t.write(folder, 1, tokenizer=t.Killer())")
+    assert (status, said) == (-9, "")  # the run has ended when the last process that may speak has
+    assert len(read_rollouts(tmp_path / "step_000001.parquet")) == 4
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_writer_that_is_killed_leaves_whole_files_and_the_next_run_clears_up(tmp_path):
     killed = (
         "def half(table, file, **options):\n"
         "    file.write(b'PAR1 and so on')\n"
         "    file.flush()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import pyarrow.parquet as pq\n"
+        "dump = t.write(folder, 0, tokenizer=t.unpicklable(t.Letters))\n"
         "pq.write_table = half\n"
         "step(1)\n"
         "dump.flush()\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 from advantage_zoo import names
 from advantage_zoo.adapting import describe, from_config
-from advantage_zoo.rollouts import RolloutDump
+from advantage_zoo.rollouts.dumping import make_folder
 from advantage_zoo_openrlhf.checks import check
 from advantage_zoo_openrlhf.flags import ESTIMATOR, FILTERING, FLAGS, FOLLOWED, SAMPLES, Flags
 from advantage_zoo_openrlhf.points import Run
@@ -104,6 +104,6 @@ def resolve(flags: Flags, given: dict[str, Any], theirs: tuple[str, ...]) -> Run
             raise ValueError(f"{flags.shown(flag)} has no effect on {estimator}; leave it out.")
     check(estimator, flags)
     if dump:
-        RolloutDump(dump, None, source="openrlhf")  # refuses a folder that cannot be written
+        make_folder(Path(dump))
     filtering = flags.name(FILTERING) if flags[FILTERING] else ""
     return Run(estimator, flags[SAMPLES], filtering, dump and str(Path(dump).absolute()))

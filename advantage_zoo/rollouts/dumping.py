@@ -1,4 +1,4 @@
-"""Rollouts on disk while training goes on: a file a step, written by a thread while the policy is updated.
+"""Rollouts on disk while training goes on: a file a step, written by another process while the policy is updated.
 
     dump = RolloutDump("rollouts", tokenizer, source="verl")
     dump.write(batch, step=7, prompts=Tokens(ids, there), responses=Tokens(ids, there))   # copies, and comes back
@@ -8,43 +8,22 @@ A process that is killed leaves whole files and perhaps one hidden ``.part``, wh
 resumed writes the steps that it repeats anew, and leaves the others as they are.
 """
 
-# pyarrow comes without types.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-
-import atexit
 import copy
 import os
+import pickle
+import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from advantage_zoo.arrays.namespace import Array, library
 from advantage_zoo.batch import RolloutBatch
-from advantage_zoo.rollouts.parquet import RolloutFileError, make_table, save_table
-from advantage_zoo.rollouts.rollouts import SIGNALS
+from advantage_zoo.rollouts.columns import RolloutFileError
+from advantage_zoo.rollouts.writing import Shard, Tokens, Writer
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-GROUPS_A_PART = 1_000_000
-"""Groups of part 1 of a step are numbered from here, so that no two groups of a step have one number."""
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Token ids, of prompts or of responses.
-
-    Args:
-        ids: (B, T) integers; (N,), for the responses of a packed batch.
-        present: The same shape; 0 where there is no token (padding, on either side), not 0 on tokens, tool output too.
-    """
-
-    ids: Array
-    present: Array
+SERVE = "from advantage_zoo.rollouts.writing import serve; serve()"
 
 
 class RolloutDump:
@@ -55,7 +34,8 @@ class RolloutDump:
     Args:
         folder: Made if it is not there.
         tokenizer: Anything with ``decode(ids, skip_special_tokens=...)`` of NumPy arrays and lists, as tokenizers of
-            transformers have.
+            transformers have. One that cannot be pickled has the files written in a thread of this process, which
+            takes more of the steps' time; it is said on stderr.
         source: Which framework trains; goes into the files' metadata.
 
     Raises:
@@ -64,20 +44,9 @@ class RolloutDump:
 
     def __init__(self, folder: str | Path, tokenizer: Any, *, source: str) -> None:
         self.folder, self._source = Path(folder), source
-        # A copy: while one thread decodes, another may not set the same tokenizer's padding ("Already borrowed").
-        self._tokenizer = copy.deepcopy(tokenizer)
-        self._text_of: dict[int, str] = {}
-        self._pending: Future[None] | None = None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob(".step_*.part"):
-                left.unlink(missing_ok=True)
-        except OSError as error:
-            raise RolloutFileError(f"{folder} can't be made or written to ({error.strerror}); name another.") from error
-        if not os.access(self.folder, os.W_OK):
-            raise RolloutFileError(f"{folder} can't be written to (Permission denied); name another folder.")
-        self._writer = ThreadPoolExecutor(1, "advantage_zoo_dump")
-        atexit.register(self._say_what_failed)
+        make_folder(self.folder)
+        self._writer = _Elsewhere(tokenizer)
+        weakref.finalize(self, self._writer.close)  # at exit, too
 
     def write(
         self, batch: RolloutBatch, *, step: int, part: int = 0, prompts: Tokens | Sequence[str], responses: Tokens
@@ -98,10 +67,9 @@ class RolloutDump:
             ValueError: A shape does not fit, or there are too many groups.
         """
         self.flush()
-        shard = _Shard.of(batch, part, prompts, responses)
+        shard = Shard.of(batch, part, prompts, responses)
         path = self.folder / f"step_{step:06d}{f'_{part}' if part else ''}.parquet"
-        metadata = {"source": self._source, "step": step}
-        self._pending = self._writer.submit(self._save, shard, path, metadata)
+        self._writer.hand_over(shard, path, {"source": self._source, "step": step})
 
     def flush(self) -> None:
         """Wait until everything is on disk.
@@ -109,148 +77,106 @@ class RolloutDump:
         Raises:
             RolloutFileError: It could not be written.
         """
+        self._writer.wait()
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, without what a run that was killed has left unfinished.
+
+    Raises:
+        RolloutFileError: It cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".step_*.part"):
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise RolloutFileError(f"{folder} can't be made or written to ({error.strerror}); name another.") from error
+    if not os.access(folder, os.W_OK):
+        raise RolloutFileError(f"{folder} can't be written to (Permission denied); name another folder.")
+
+
+class _Elsewhere:
+    """A :class:`Writer` in a process of its own, to which a thread speaks; in that thread, if there can be no process.
+
+    Args:
+        tokenizer: The writer's.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        # A copy: while one thread looks at it, another may not set the same tokenizer's padding ("Already borrowed").
+        self._tokenizer = copy.deepcopy(tokenizer)
+        self._thread = ThreadPoolExecutor(1, "advantage_zoo_dump")
+        self._pending: Future[None] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._here: Writer | None = None
+        self._thread.submit(self._start)  # it takes a second, while the first rollouts are made
+
+    def hand_over(self, *what: Any) -> None:
+        """What :meth:`Writer.save` takes; comes back at once."""
+        self._pending = self._thread.submit(self._save, *what)
+
+    def wait(self) -> None:
+        """Until it is written; raises what the writer raised."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
-    def _say_what_failed(self) -> None:
-        """At exit, where nobody is left to raise it to; the thread has finished by then."""
+    def close(self) -> None:
+        """End the process; nobody is left to raise to."""
         try:
-            self.flush()
+            self.wait()
         except Exception as error:
             print(f"advantage-zoo: the last rollouts are lost: {error}", file=sys.stderr)
+        self._thread.shutdown()
+        self._end()
 
-    def _save(self, shard: "_Shard", path: Path, metadata: dict[str, Any]) -> None:
-        """In the thread: what is done for each token is done in NumPy and Arrow, which leave Python to the trainer."""
-        import numpy as np
-        import pyarrow as pa
-
+    def _start(self) -> None:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        command, pipe = [sys.executable, "-c", SERVE], subprocess.PIPE
         try:
-            kept, rows, lengths = shard.layout()
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        ids, mask = shard.responses.ids.reshape(-1)[kept], shard.mask.reshape(-1)[kept]
-        numbers = {name: x.reshape(-1)[kept] for name, x in shard.signals.items()}
-        columns: dict[str, Any] = {
-            "text": [self._decode(x) for x in _cut(ids, lengths)],
-            "tokens": _lists(self._texts(ids), lengths),
-            "reward": shard.rewards[rows],
-            "group": shard.groups[rows],
-            "step": np.full(len(rows), metadata["step"]),
-        }
-        if isinstance(shard.prompts, Tokens):
-            there = shard.prompts.present[rows]
-            counts, prompts = there.sum(axis=1), shard.prompts.ids[rows][there]
-            columns["prompt"] = self._prompts(_cut(prompts, counts))
-            columns["prompt_ids"] = _lists(pa.array(prompts), counts)
-        else:
-            columns["prompt"] = [shard.prompts[row] for row in rows]
-        for name, x in ({"token_ids": ids, "response_mask": mask} | numbers).items():
-            columns[name] = _lists(pa.array(x), lengths)
-        save_table(make_table(columns, metadata), path)
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+            refused = _answer(self._process, self._tokenizer)
+            if refused is not None:
+                raise refused
+        except Exception as error:
+            self._stay(error)
 
-    def _prompts(self, ids: list[Array]) -> list[str]:
-        """The prompts' texts; that of a group is decoded once."""
-        texts = {key: self._decode(x) for key, x in {x.tobytes(): x for x in ids}.items()}
-        return [texts[x.tobytes()] for x in ids]
+    def _save(self, *what: Any) -> None:
+        failed = None
+        if self._process is not None:
+            try:
+                failed = _answer(self._process, what)
+            except Exception as error:
+                self._stay(error)
+        if self._here is not None:
+            self._here.save(*what)
+        if failed is not None:
+            raise failed
 
-    def _decode(self, ids: Array) -> str:
-        # An array: of a list, transformers looks at each number in Python, which takes longer than decoding.
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
-
-    def _texts(self, ids: Array) -> "pa.Array[Any]":
-        """The text of each token; each id is decoded once a run."""
-        import pyarrow as pa
-
-        known = self._text_of
-        encoded = pa.array(ids).dictionary_encode()
-        different: list[int] = encoded.dictionary.to_pylist()
-        for i in different:
-            if i not in known:
-                known[i] = self._tokenizer.decode([i])
-        return pa.array([known[i] for i in different], pa.string()).take(encoded.indices)
-
-
-def _cut(values: Array, lengths: Array) -> list[Array]:
-    """(N,) values in pieces of these lengths, (B,)."""
-    import numpy as np
-
-    return np.split(values, np.cumsum(lengths))[:-1]
-
-
-def _lists(values: "pa.Array[Any]", lengths: Array) -> "pa.Array[Any]":
-    """The same as a column. Of a list of arrays, Arrow would look for the type, and for absent libraries."""
-    import numpy as np
-    import pyarrow as pa
-
-    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), values)
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """What is written, in copies on the host: NumPy arrays, (B,), or of the slots (B, T) or (N,)."""
-
-    prompts: Tokens | list[str]
-    responses: Tokens
-    mask: Array
-    rewards: Array
-    groups: Array
-    lengths: Array
-    """Slots of each row."""
-    signals: dict[str, Array]
-
-    @classmethod
-    def of(cls, batch: RolloutBatch, part: int, prompts: Tokens | Sequence[str], responses: Tokens) -> "_Shard":
-        """Checks shapes and copies."""
-        import numpy as np
-
-        rows, slots = batch.rewards.shape[0], tuple(batch.response_mask.shape)
-        for name, x in (("ids", responses.ids), ("present", responses.present)):
-            if tuple(x.shape) != slots:
-                raise ValueError(f"responses.{name} has shape {tuple(x.shape)}; expected {slots}, as response_mask.")
-        count = prompts.ids.shape[0] if isinstance(prompts, Tokens) else len(prompts)
-        if count != rows:
-            raise ValueError(f"prompts has {count} rows; expected {rows}, one a response.")
-        groups = _host(batch.group_ids)
-        if groups.max() >= GROUPS_A_PART:
-            raise ValueError(f"group_ids has {groups.max()}; a part of a step holds fewer than {GROUPS_A_PART} groups.")
-        signals = {name: getattr(batch, name) for name in SIGNALS}
-        return cls(
-            prompts=_tokens(prompts) if isinstance(prompts, Tokens) else list(prompts),
-            responses=_tokens(responses),
-            mask=_host(batch.response_mask),
-            rewards=_host(batch.rewards),
-            groups=groups + part * GROUPS_A_PART,
-            lengths=np.full(rows, slots[-1]) if batch.cu_seqlens is None else np.diff(_host(batch.cu_seqlens)),
-            signals={name: _host(x) for name, x in signals.items() if x is not None},
+    def _stay(self, error: Exception) -> None:
+        """Write here from now on."""
+        self._end()
+        self._here = Writer(self._tokenizer)
+        print(
+            "advantage-zoo: rollouts are written in a thread of the training's own process, which takes more of its "
+            f"time, as a process for it failed ({type(error).__name__}: {error}).",
+            file=sys.stderr,
         )
 
-    def layout(self) -> tuple[Array, list[int], Array]:
-        """(N,) the slots to write; the rows that have an emitted token; and how many slots each of these has."""
-        import numpy as np
-
-        rows = len(self.lengths)
-        row_of = np.repeat(np.arange(rows), self.lengths)  # (N,)
-        mask, present = self.mask.reshape(-1), self.responses.present.reshape(-1)
-        stray = mask & ~present
-        if stray.any():
-            raise ValueError(f"response_mask, row {row_of[stray.argmax()]}, is True on a slot that holds no token.")
-        counted = np.bincount(row_of[mask], minlength=rows) > 0
-        kept = present & counted[row_of]
-        return kept, np.flatnonzero(counted).tolist(), np.bincount(row_of[kept], minlength=rows)[counted]
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()  # it has answered whatever it was asked
+            process.communicate()
 
 
-def _tokens(tokens: Tokens) -> Tokens:
-    return Tokens(_host(tokens.ids), _host(tokens.present) != 0)
-
-
-def _host(x: Array) -> Array:
-    """A copy in NumPy; bfloat16, which NumPy and Parquet lack, widened."""
-    import numpy as np
-
-    if library(x) == "torch":
-        x = x.detach()
-        x = x.float() if x.is_floating_point() and x.dtype.itemsize < 4 else x
-        return x.to("cpu", copy=True).numpy()
-    copied = np.array(x)
-    return copied.astype(np.float32) if copied.dtype.name == "bfloat16" else copied
+def _answer(process: "subprocess.Popen[bytes]", request: Any) -> Exception | None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pickle.dump(request, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)  # arrays as they are, without a copy
+    process.stdin.flush()
+    try:
+        return pickle.load(process.stdout)
+    except EOFError:
+        raise RuntimeError(f"it ended with status {process.wait()}") from None
