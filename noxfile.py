@@ -4,7 +4,6 @@ torch is pinned and comes first everywhere: a range that admits newer releases w
 `golden` runs on demand.
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -102,6 +101,8 @@ VERL_BEFORE = ("0.8.0", "0.7.1")
 """Releases before the default trainer of today; they ask for a NumPy that newer pyarrow and pandas do not take."""
 
 FRAMEWORKS = {"verl": VERL, "trl": ("trl==1.16.0", "peft==0.21.2")}
+SOURCES = {"skyrl": "skyrl==0.4.0", "ms_swift": "ms-swift==4.6.0"}
+"""Of these only single functions are executed, not their training; NeMo-RL and rLLM are not on PyPI."""
 
 
 def install_framework(session: nox.Session, framework: str) -> None:
@@ -152,8 +153,21 @@ def lab(session: nox.Session) -> None:
         session.run("python", "-m", "lab", "--quick", "--out", str(out))
 
 
+def install_sources(session: nox.Session) -> None:
+    install_torch(session)
+    session.install(TORCH, "loguru", "rlax==0.1.9", "-e", ".", "--group", "test")
+    session.install("--no-deps", "--ignore-requires-python", *SOURCES.values())
+
+
+@nox.session
+def executed(session: nox.Session) -> None:
+    """The presets of SkyRL and ms-swift, and gae, against functions executed from their sources and rlax."""
+    install_sources(session)
+    session.run("pytest", "tests/frameworks/test_executed.py", "-k", "skyrl or ms_swift or rlax", *session.posargs)
+
+
 @nox.session(default=False)
-@nox.parametrize("framework", ("verl", "trl", "rlax", "skyrl", "ms_swift"))
+@nox.parametrize("framework", (*FRAMEWORKS, *SOURCES, "rlax"))
 def golden(session: nox.Session, framework: str) -> None:
     """Whether the golden vectors are what the framework gives; OpenRLHF's are looked at in its own session.
 
@@ -162,13 +176,7 @@ def golden(session: nox.Session, framework: str) -> None:
     if framework in FRAMEWORKS:
         install_framework(session, framework)
     else:
-        install_torch(session)
-        session.install(TORCH, "loguru", "-e", ".", "--group", "test")
-    if framework == "rlax":
-        session.install("rlax==0.1.9")
-    elif framework not in FRAMEWORKS:  # only a file of theirs is executed, not their training
-        source = {"skyrl": "skyrl==0.4.0", "ms_swift": "ms-swift==4.6.0"}[framework]
-        session.install("--no-deps", "--ignore-requires-python", source)
+        install_sources(session)
     session.run("python", "tests/golden/derive.py", framework, "--check")
 
 
@@ -208,31 +216,14 @@ def mutation(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def mutation_libraries(session: nox.Session) -> None:
-    """What survived `mutation` where array libraries part, with all of these; a process each, as JAX survives no fork.
-
-    Args after -- are mutants by name.
-    """
-    folder = Path("mutants/advantage_zoo/arrays")
-    if not folder.is_dir():
+    """What survived `mutation` where array libraries part, with all of these. Args after -- are mutants by name."""
+    if not Path("mutants").is_dir():
         session.error("There are no mutants here: nox -s mutation makes them, and comes first.")
-    names = session.posargs
-    for module in () if names else ("namespace", "segments"):
-        codes = json.loads((folder / f"{module}.py.meta").read_text(encoding="utf-8"))["exit_code_by_key"]
-        names += [name for name, code in codes.items() if code != 1]  # pytest's code for a test that failed
     install_torch(session)
-    session.install("-e", ".[cli,jax]", "--group", "test", MUTMUT, "pytest-timeout>=2.4")
+    session.install("-e", ".[cli,jax]", "--group", "test", MUTMUT)
     session.env["ADVANTAGE_ZOO_TEST_BACKENDS"] = "numpy,torch,jax,strict"
-    options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutation", "--timeout=60")  # some never end
-    tests = [f"tests/test_{name}.py" for name in ("namespace", "segments", "arrays")]
-    survived = 0
     with session.chdir("mutants"):
-        for name in names:
-            command, env = ("python", "-m", "pytest", *options, *tests), {"MUTANT_UNDER_TEST": name}
-            said = session.run(*command, env=env, success_codes=range(6), silent=True, log=False)
-            if "failed" not in said and "error" not in said:
-                survived += 1
-                session.log(f"survived: {name}")
-    session.log(f"{len(names)} mutants, {len(names) - survived} killed, {survived} survived")
+        session.run("python", "tests/library_mutants.py", *session.posargs)
 
 
 @nox.session(default=False)
