@@ -1,7 +1,7 @@
 """What the adapters into training frameworks share: an estimator from a configuration, its batch, what it logs."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -45,7 +45,7 @@ def from_config(
         ValueError: The spelling or a value cannot be read, or a parameter is out of its range.
     """
     built = make(which)
-    given = dict(params or {})
+    given = {str(key): value for key, value in (params or {}).items()}  # 5 is a number in YAML
     cls = type(built)
     if built.spelled() == cls.name:
         ruled = {key: x for key, x in (defaults or {}).items() if x is not None and key in parameters_of(cls)}
@@ -103,6 +103,21 @@ def lacking(estimator: Estimator, absent: Collection[str], advice: Mapping[str, 
         f"{estimator.name} needs {name}: {advice.get(name, 'there is no column of this name')}."
         for name in sorted(estimator.needs.intersection(absent))
     ]
+
+
+def refuse(problems: Iterable[str], where: str = "") -> None:
+    """Refuse what cannot work, and say all that is wrong at once.
+
+    Args:
+        problems: A sentence for each; if there is none, all is well.
+        where: What the message begins with.
+
+    Raises:
+        ValueError: There is a problem.
+    """
+    said = " ".join(problems)
+    if said:
+        raise ValueError(f"{where}{said}")
 
 
 def make_batch(fields: Mapping[str, Array | None], **more: Any) -> RolloutBatch:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import advantage_zoo as az
-from advantage_zoo.adapting import describe, from_config, needs_groups, scalars
+from advantage_zoo.adapting import describe, from_config, needs_groups, refuse, scalars
 from advantage_zoo.parameters import Schedule
 
 EPGRPO = az.estimators.EPGRPO
@@ -64,6 +64,7 @@ def test_a_frameworks_own_settings_hold_for_an_estimator_that_says_nothing_else(
             "a.b.num_bucket: ep_grpo has no parameter 'num_bucket' (did you mean",
         ),
         ("ep_grpo", {"progress_warmup_step": 5}, TypeError, "(did you mean 'progress_warmup_steps'?)"),
+        ("grpo", {5: "eps"}, TypeError, "a.b.5: grpo has no parameter '5'; it takes"),
         ("grpo", {"progress_warmup_steps": 5}, TypeError, "grpo has no parameter 'progress_warmup_steps'"),
         ("ep_grpo", {"num_buckets": "five"}, TypeError, "a.b: ep_grpo.num_buckets is 'five'; expected a whole number."),
         ("ep_grpo", {"num_buckets": 0}, ValueError, "a.b: ep_grpo.num_buckets is 0; expected at least 1."),
@@ -91,6 +92,12 @@ def test_what_a_configuration_gets_wrong(which, params, error, message):
     with pytest.raises(error) as caught:
         from_config(which, params, where="a.b")
     assert message in str(caught.value)
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    refuse([])
+    with pytest.raises(ValueError, match=r"^a\.b: One is missing\. Two is lost\.$"):
+        refuse(iter(["One is missing.", "Two is lost."]), "a.b: ")
 
 
 @pytest.mark.parametrize("which", ["ep_grpo", "overlong(20, 4) | mix(grpo, ep_grpo@literal, 0.3) | whiten", "remax"])
