@@ -3,28 +3,23 @@
 import difflib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from typing import Any
 
-from advantage_zoo.adapting import lacking, lonely
+from advantage_zoo.adapting import lacking, lonely, refuse
 from advantage_zoo.parameters import parameters_of
 from advantage_zoo.registry import registry
 from advantage_zoo_verl.points import BINDING
-from advantage_zoo_verl.settings import RENAMED, SETTINGS, block_of, is_ours, resolve
+from advantage_zoo_verl.settings import SETTINGS, block_of, is_ours, resolve
 
 
-def validate_config(original: Callable[..., Any], config: Any, *args: Any, **kwargs: Any) -> Any:
-    """The check of verl's own, and ours."""
-    result = original(config, *args, **kwargs)
-    check(config)
-    return result
-
-
-def check(config: Any) -> None:
-    """Refuse a configuration that an estimator of ours would fail on later, or not hear of.
+def validate_config(original: Callable[..., None], config: Any, *args: Any, **kwargs: Any) -> None:
+    """After verl's own check, refuse what an estimator of ours would fail on later, or not hear of.
 
     Args:
+        original: verl's check, which returns nothing.
         config: verl's whole configuration.
+        *args: As verl's takes them.
+        **kwargs: Likewise.
 
     Raises:
         LookupError: No estimator has this name.
@@ -32,6 +27,7 @@ def check(config: Any) -> None:
         ValueError: Inputs are missing or a setting would be lost; a sentence for each, which names what to set.
         RuntimeError: This release of verl is not as expected.
     """
+    original(config, *args, **kwargs)
     name = config.algorithm.adv_estimator
     if not isinstance(name, str):
         raise TypeError(f"algorithm.adv_estimator is {name}; expected a name or a spelling, such as ep_grpo.")
@@ -48,13 +44,11 @@ def check(config: Any) -> None:
     BINDING.refuse_if_unbound()
     try:
         estimator = resolve(name, config.algorithm)
-    except LookupError:
+    except LookupError as error:
         if config.actor_rollout_ref.model.get("external_lib"):
             return  # which may register this very name with verl, in the process that trains
-        raise
-    problems = [*_missing(estimator, config), *_lost(name, estimator, config)]
-    if problems:
-        raise ValueError(f"algorithm.adv_estimator={name}: {' '.join(problems)}")
+        raise LookupError(f"algorithm.adv_estimator={name}: {error.args[0]}") from error
+    refuse([*_missing(estimator, config), *_lost(name, estimator, config)], f"algorithm.adv_estimator={name}: ")
 
 
 def _missing(estimator: Any, config: Any) -> Iterator[str]:
@@ -92,9 +86,8 @@ def _lost(name: str, estimator: Any, config: Any) -> Iterator[str]:
         yield f"algorithm.gdpo_reward_keys is {keys!r}; expected a list of names, as in [{keys}]."
     for key in block_of(algorithm, "zoo").keys() - {"dump_rollouts"}:
         yield f"algorithm.zoo.{key} is no setting; there is algorithm.zoo.dump_rollouts."
-    words = {part: word for word in re.split(r"[ |(),]+", name) for part in re.split("[@:]", word)}
-    words[RENAMED.get(name, name)] = name
-    for key in sorted(set(algorithm) - {name, "zoo", "_target_"} - {f.name for f in fields(AlgoConfig)}):
+    words = {part: word for word in re.split(r"[ |(),]+", name) for part in (word, *re.split("[@:]|^zoo_", word))}
+    for key in sorted(set(algorithm) - {name, "zoo", "_target_"} - vars(AlgoConfig()).keys()):
         meant = [key] if key in others else difflib.get_close_matches(key.lower(), words, n=1, cutoff=0.75)
         if key in parameters_of(type(estimator)):
             yield f"algorithm.{key} is no setting of verl's; write +algorithm.{name}.{key}={algorithm[key]}."

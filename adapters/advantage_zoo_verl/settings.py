@@ -1,6 +1,5 @@
 """verl's configuration: which estimator it asks for, with which parameters."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from advantage_zoo import binding
@@ -33,10 +32,9 @@ SETTINGS = {
 
 def is_ours(name_or_enum: Any) -> bool:
     """Whether verl's own registry has nothing, or an estimator of ours, under this name."""
-    from verl.trainer.ppo import core_algos
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
-    name = getattr(name_or_enum, "value", name_or_enum)
-    function = core_algos.ADV_ESTIMATOR_REGISTRY.get(name)
+    function = ADV_ESTIMATOR_REGISTRY.get(getattr(name_or_enum, "value", name_or_enum))
     return function is None or binding.is_ours(function)
 
 
@@ -49,12 +47,11 @@ def block_of(algorithm: Any, name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     block = algorithm.get(name)
-    block = OmegaConf.to_container(block, resolve=True) if OmegaConf.is_config(block) else block
-    if block is not None and not isinstance(block, Mapping):
+    if block is not None and not OmegaConf.is_dict(block):
         raise TypeError(
             f"algorithm.{name} is {block!r}; expected a block of settings, as in +algorithm.{name}.KEY=VALUE."
         )
-    return {str(key): value for key, value in (block or {}).items()}
+    return {} if block is None else OmegaConf.to_container(block, resolve=True)  # pyright: ignore[reportReturnType]
 
 
 def resolve(name: str, algorithm: Any) -> Any:
@@ -66,8 +63,4 @@ def resolve(name: str, algorithm: Any) -> Any:
         ValueError: The spelling or a value cannot be read, or is out of range.
     """
     theirs = {"discount": algorithm.get("gamma"), "lam": algorithm.get("lam")}
-    try:
-        block = block_of(algorithm, name)
-        return from_config(RENAMED.get(name, name), block, where=f"algorithm.{name}", defaults=theirs)
-    except LookupError as error:
-        raise LookupError(f"algorithm.adv_estimator={name}: {error.args[0]}") from error
+    return from_config(RENAMED.get(name, name), block_of(algorithm, name), where=f"algorithm.{name}", defaults=theirs)
