@@ -8,8 +8,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import advantage_zoo as az
-from advantage_zoo.adapting import lacking, make_batch
-from advantage_zoo_verl.settings import COLUMNS, SETTINGS
+from advantage_zoo.adapting import lacking, make_batch, refuse
+from advantage_zoo.rollouts.rollouts import SIGNALS
+from advantage_zoo_verl.settings import COLUMNS, SETTINGS, block_of
 
 
 @dataclass(frozen=True)
@@ -35,51 +36,32 @@ class Source:
 
     def columns(self, names: Iterable[str]) -> dict[str, Any]:
         """Columns by verl's names; those of the default trainer that its batch lacks are fetched, all at once."""
-        if self.data is None:
-            return {}
-        held, wanted = {**self.data.batch, **self.data.non_tensor_batch}, set(names)
-        found = {name: held[name] for name in wanted & held.keys()}
-        elsewhere = wanted - found.keys()
+        held = {} if self.data is None else {**self.data.batch, **self.data.non_tensor_batch}
+        elsewhere = sorted(set(names) - held.keys())
         if self.rows is not None and elsewhere:
             from transfer_queue import kv_batch_get
 
-            select = ["uid", *sorted(elsewhere)]  # uid is there for certain, so that the selection is never empty
-            queue = kv_batch_get(keys=self.rows.keys, partition_id=self.rows.partition_id, select_fields=select)
-            found |= {name: queue[name] for name in elsewhere.intersection(queue.keys())}
-        return found
+            select = ["uid", *elsewhere]  # uid is there for certain, so that the selection is never empty
+            held |= kv_batch_get(keys=self.rows.keys, partition_id=self.rows.partition_id, select_fields=select)
+        return {name: held[name] for name in names if name in held}
 
     def reward_components(self) -> torch.Tensor | None:
         """(B, K) the rewards that ``algorithm.gdpo_reward_keys`` names; ``None`` if it names none."""
-        keys = list(self.algorithm.get("gdpo_reward_keys") or ())
-        if self.rows is None:
-            columns = self.columns(keys)
-        else:  # the default trainer keeps them a dictionary a row
-            infos = [row["reward_extra_info"] for row in self.columns(["extra_fields"])["extra_fields"]]
+        keys = self.algorithm.get("gdpo_reward_keys") or []
+        columns = self.columns(keys if self.rows is None else ["extra_fields"])
+        if self.rows is not None:  # the default trainer keeps them a dictionary a row
+            infos = [row["reward_extra_info"] for row in columns["extra_fields"]]
             columns = {key: [info[key] for info in infos] for key in keys if all(key in info for info in infos)}
         lost = [key for key in keys if key not in columns]
-        if lost:
-            raise ValueError(
-                f"algorithm.gdpo_reward_keys names {', '.join(lost)}, which the reward function did not return."
-            )
+        refuse(f"algorithm.gdpo_reward_keys names {key}, which the reward function did not return." for key in lost)
         rewards = [torch.tensor([float(x) for x in columns[key]]) for key in keys]
         return torch.stack(rewards, 1) if rewards else None
-
-    def final_rows(self) -> torch.Tensor | None:
-        """(B,) for each row the last row of its session; ``None`` where each session has one.
-
-        The default trainer's keys are ``{uid}_{session}_{index of the output}``.
-        """
-        if self.rows is None:
-            return None
-        parts = [(*key.rsplit("_", 1), row) for row, key in enumerate(self.rows.keys)]
-        last = {session: row for session, _, row in sorted(parts, key=lambda part: int(part[1]))}
-        return None if len(last) == len(parts) else torch.tensor([last[session] for session, *_ in parts])
 
 
 def rollout_batch(
     estimator: az.Estimator, token_level_rewards: torch.Tensor, response_mask: torch.Tensor, uid: Any, source: Source
 ) -> az.RolloutBatch:
-    """The batch with the fields that the estimator needs or uses, float32.
+    """The batch with the fields that the estimator needs or uses, and all signals if rollouts are dumped, float32.
 
     Args:
         estimator: Whose ``needs`` and ``uses`` are handed over.
@@ -94,15 +76,13 @@ def rollout_batch(
     mask, rewards = response_mask != 0, token_level_rewards.float()
     groups: dict[Any, int] = {}
     ids = [groups.setdefault(u, len(groups)) for u in (range(len(mask)) if uid is None else list(uid))]
-    wanted = estimator.needs | estimator.uses
+    wanted = estimator.needs | estimator.uses | set(SIGNALS if block_of(source.algorithm, "zoo") else ())
     made = {"token_rewards": lambda: _at_valid_tokens(rewards, mask), "reward_components": source.reward_components}
     fields = {name: make() for name, make in made.items() if name in wanted}
     columns = {COLUMNS.get(name, name): name for name in wanted - made.keys()}
     fields |= {columns[column]: padded(x) for column, x in source.columns(columns).items()}
     there = {name: x.to(mask.device) for name, x in fields.items() if x is not None}
-    missing = lacking(estimator, estimator.needs - there.keys(), SETTINGS)
-    if missing:
-        raise ValueError(" ".join(missing))
+    refuse(lacking(estimator, estimator.needs - there.keys(), SETTINGS))
     numbers = torch.tensor(ids, device=mask.device)
     return make_batch(there, rewards=rewards.sum(1), response_mask=mask, group_ids=numbers, num_groups=len(groups))
 

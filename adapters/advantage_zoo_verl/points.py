@@ -9,7 +9,6 @@ BINDING = Binding(
     (
         Point("verl.utils.config", "validate_config", "config", "advantage_zoo_verl.checking:validate_config"),
         Point(f"{PPO}.core_algos", "ADV_ESTIMATOR_REGISTRY", "", f"{OURS}:register"),
-        Point(f"{PPO}.core_algos", "register_adv_est", "name_or_enum", f"{OURS}:make_way"),
         Point(f"{PPO}.metric_utils", "compute_data_metrics", "batch", f"{OURS}:compute_data_metrics"),
         Point(f"{PPO}.ray_trainer", "compute_advantage", "data adv_estimator config", f"{OURS}:compute_advantage"),
         Point(f"{PPO}.ray_trainer", "RayPPOTrainer._compute_old_log_prob", "self batch", f"{OURS}:keep_entropies"),

@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import advantage_zoo as az
 from advantage_zoo.adapting import critic_targets, describe
 from advantage_zoo.binding import mark
 from advantage_zoo.rollouts import Tokens
-from advantage_zoo.rollouts.rollouts import SIGNALS
 from advantage_zoo.training import Training
 from advantage_zoo_verl.inputs import COLUMNS, Source, padded, rollout_batch
 from advantage_zoo_verl.points import BINDING
@@ -34,16 +35,19 @@ def _knowing(**what: Any) -> Iterator[None]:
 def register(registry: dict[str, Any]) -> None:
     """Enter every estimator and preset into verl's registry under its name; a name that is taken stays as it is."""
     for name in (*az.names(), *az.presets(), *RENAMED):
-        registry.setdefault(name, _function(name))
+        registry.setdefault(name, Entry(advantages_and_returns, name))
 
 
-def make_way(original: Callable[..., Any], name_or_enum: Any) -> Any:
-    """Give up a name of ours that somebody registers an estimator of their own under, which verl would refuse."""
-    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+@mark
+class Entry(partial[tuple[Tensor, Tensor]]):
+    """What verl's registry has under a name of ours: :func:`advantages_and_returns` of that name.
 
-    if is_ours(name_or_enum):
-        ADV_ESTIMATOR_REGISTRY.pop(name_or_enum, None)
-    return original(name_or_enum)
+    verl lets nothing replace an entry that differs from it (core_algos.py:128). This equals everything, so that whoever
+    registers an estimator of their own under a name of ours gets it.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return True
 
 
 def know_rows(original: Callable[..., Any], trainer: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
@@ -69,9 +73,8 @@ def compute_advantage(original: Callable[..., Any], data: Any, adv_estimator: An
     """Call verl's function with its batch at hand for our estimator, whose name may be any spelling."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as REGISTRY
 
-    if is_ours(adv_estimator) and adv_estimator not in REGISTRY:
-        resolve(adv_estimator, {})  # raises, and says what there is
-        REGISTRY[adv_estimator] = _function(adv_estimator)
+    if is_ours(adv_estimator):
+        REGISTRY.setdefault(adv_estimator, Entry(advantages_and_returns, adv_estimator))
     with _knowing(data=data):
         result = original(data, adv_estimator, *args, **kwargs)
     result.batch.pop(COLUMNS["entropies"], None)
@@ -83,53 +86,49 @@ def compute_data_metrics(original: Callable[..., Any], batch: Any, *args: Any, *
     return original(batch, *args, **kwargs) | TRAINING.metrics()
 
 
-def _function(name: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """The estimator called ``name`` in the form of verl's registry: (B, T) advantages and returns."""
-
-    def advantages_and_returns(
-        token_level_rewards: torch.Tensor, response_mask: torch.Tensor, config: Any = None, index: Any = None, **_: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        BINDING.refuse_if_unbound()
-        source = replace(_source.get(), algorithm={} if config is None else config)
-        with TRAINING.timed():
-            estimator = resolve(name, source.algorithm)
-            batch = rollout_batch(estimator, token_level_rewards, response_mask, index, source)
-            if estimator not in TRAINING.seen:
-                print(f"algorithm.adv_estimator={name}: {describe(estimator, 'verl', 'torch')}")
-            values = _advantages(name, estimator, batch, source)
-            returns = values if batch.values is None else critic_targets(batch, estimator, step=source.step)
-        folder = block_of(source.algorithm, "zoo").get("dump_rollouts")
-        if folder is not None:
-            with TRAINING.timed("_dump"):
-                dump(folder, batch, source)
-        return values, returns
-
-    return mark(advantages_and_returns)
+def advantages_and_returns(
+    name: str, token_level_rewards: Tensor, response_mask: Tensor, config: Any = None, index: Any = None, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """(B, T) each, from the estimator called ``name``, as verl calls what is in its registry."""
+    BINDING.refuse_if_unbound()
+    source = replace(_source.get(), algorithm={} if config is None else config)
+    with TRAINING.timed():
+        estimator = resolve(name, source.algorithm)
+        batch = rollout_batch(estimator, token_level_rewards, response_mask, index, source)
+        if estimator not in TRAINING.seen:
+            print(f"algorithm.adv_estimator={name}: {describe(estimator, 'verl', 'torch')}")
+        values = _advantages(name, estimator, batch, source)
+        returns = values if batch.values is None else critic_targets(batch, estimator, step=source.step)
+    folder = block_of(source.algorithm, "zoo").get("dump_rollouts")
+    if folder is not None:
+        with TRAINING.timed("_dump"):
+            dump(folder, batch, source)
+    return values, returns
 
 
-def dump(folder: str, batch: az.RolloutBatch, source: Source) -> None:
+def dump(folder: Any, batch: az.RolloutBatch, source: Source) -> None:
     """Hand over the step's rollouts, with the signals that verl has, whatever the estimator needs."""
     if source.step is None:
         raise ValueError("algorithm.zoo.dump_rollouts: the legacy trainer does not tell its step in bypass mode.")
-    columns = source.columns(["prompts", "responses", "attention_mask", *(COLUMNS[name] for name in SIGNALS)])
-    ids, found = (columns["prompts"], columns["responses"]), [name for name in SIGNALS if COLUMNS[name] in columns]
+    ids = list(source.columns(["prompts", "responses"]).values())
     if ids[0].is_nested:
         real = [padded(torch.ones_like(rows)) for rows in ids]
     else:
-        real = columns["attention_mask"].split([rows.shape[1] for rows in ids], dim=1)
+        real = source.data.batch["attention_mask"].split([rows.shape[1] for rows in ids], dim=1)
     prompts, responses = (Tokens(padded(rows), present) for rows, present in zip(ids, real, strict=True))
-    batch = replace(batch, **{name: padded(columns[COLUMNS[name]]).to(batch.rewards.device) for name in found})
     part = getattr(source.trainer, "local_trigger_step", 0)
     into = TRAINING.dump(str(folder), source.trainer.tokenizer)  # a name of digits is a number in YAML
     into.write(batch, step=source.step, part=part, prompts=prompts, responses=responses)
 
 
-def _advantages(name: str, estimator: az.Estimator, batch: az.RolloutBatch, source: Source) -> torch.Tensor:
+def _advantages(name: str, estimator: az.Estimator, batch: az.RolloutBatch, source: Source) -> Tensor:
     """(B, T); a session with several output rows is scored by its final one, as in verl's own grpo."""
-    final = source.final_rows()
-    if final is None:
+    keys = [] if source.rows is None else source.rows.keys  # {uid}_{session}_{index of the output}
+    parts = [(*key.rsplit("_", 1), row) for row, key in enumerate(keys)]
+    last = {session: row for session, _, row in sorted(parts, key=lambda part: int(part[1]))}
+    if len(last) == len(parts):
         return TRAINING.estimate(batch, estimator, name=name, step=source.step).values
-    final = final.to(batch.response_mask.device)
+    final = torch.tensor([last[session] for session, *_ in parts], device=batch.response_mask.device)  # (B,)
     mask = batch.response_mask & (final == torch.arange(len(final), device=final.device))[:, None]
     values = TRAINING.estimate(replace(batch, response_mask=mask), estimator, name=name, step=source.step).values
     score = values.gather(1, mask.int().argmax(1, keepdim=True))  # (B, 1) at the first valid token

@@ -115,7 +115,7 @@ def test_the_doctor_finds_everything_in_order():
     done = run_python("from advantage_zoo.cli import main; main(['doctor', '--json'])", **loaded)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)["verl"]
-    assert [finding["detail"] for finding in told].count("as expected, and bound") == (7 if DEFAULT_TRAINER else 6)
+    assert [finding["detail"] for finding in told].count("as expected, and bound") == (6 if DEFAULT_TRAINER else 5)
 
 
 def test_the_doctor_says_how_to_load_a_plugin_that_is_not():
