@@ -52,17 +52,34 @@ def python(*words):
     return subprocess.run([sys.executable, *words], capture_output=True, text=True)
 
 
-def test_the_line_registers_the_adapter_and_imports_nothing_heavy():
-    count = "import sys; print(sum(type(f).__module__.startswith('advantage_zoo') for f in sys.meta_path))"
-    heavy = "print({'advantage_zoo', 'numpy', 'torch', 'click', 'ast'} & set(sys.modules))"
-    done = python("-c", f"{commands.LINE}\n{commands.LINE}\n{count}\n{heavy}")
-    assert done.stdout == "1\nset()\n", done.stderr
+SHOW = """import sys
+print(sum(type(finder).__module__.startswith('advantage_zoo') for finder in sys.meta_path))
+print({name for name in sys.modules if name.startswith('advantage_zoo') or name in ('numpy', 'ast')})
+"""
 
 
-def test_the_line_does_nothing_where_the_package_is_gone():
-    left = "import sys; print(sum(type(f).__module__.startswith('advantage_zoo') for f in sys.meta_path))"
-    done = python("-I", "-S", "-c", f"{commands.LINE}\n{left}")  # no site-packages
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+@pytest.fixture
+def script(tmp_path):
+    """The line twice, as if it stood in two folders; how many finders are ours then, and what is imported."""
+    file = tmp_path / "script.py"
+    file.write_text(f"{commands.LINE}{commands.LINE}{SHOW}")
+    return str(file)
+
+
+@pytest.mark.parametrize("words", [["-m", "openrlhf.cli.train_ppo_ray"], ["openrlhf/cli/train_ppo_ray.py"]])
+def test_the_line_binds_where_openrlhf_s_command_starts(script, words):
+    done = python(script, *words)
+    assert done.stdout.splitlines()[0] == "1", done.stderr
+
+
+def test_the_line_imports_nothing_in_other_processes(script):
+    done = python(script, "--algo.advantage.estimator", "ep_grpo")
+    assert done.stdout == "0\nset()\n", done.stderr
+
+
+def test_the_line_does_nothing_where_the_package_is_gone(script):
+    done = python("-I", "-S", script, "-m", "openrlhf.cli.train_ppo_ray")  # no site-packages
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\nset()\n", "")
 
 
 @pytest.mark.skipif("__import__('importlib.util').util.find_spec('openrlhf')", reason="OpenRLHF is installed")

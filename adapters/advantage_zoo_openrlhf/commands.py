@@ -1,7 +1,8 @@
 """``advantage-zoo openrlhf enable|disable|status``: whether OpenRLHF's plain command takes the zoo's estimators.
 
-A .pth file in the environment's site-packages has each Python process register the adapter, which waits for OpenRLHF to
-be imported. Its one line does nothing where this package is gone.
+A .pth file in the environment's site-packages has a Python process that is started with OpenRLHF's command bind it;
+other processes import nothing of ours, and those of Ray bind where the run's arguments arrive. The line does nothing
+where this package is gone.
 """
 
 import sysconfig
@@ -12,8 +13,8 @@ import click
 from advantage_zoo.terminal import or_fail
 
 LINE = (
-    'import importlib.util; importlib.util.find_spec("advantage_zoo_openrlhf") '
-    'and __import__("advantage_zoo_openrlhf").wait()\n'
+    'import sys, importlib.util; "train_ppo_ray" in str(sys.orig_argv) '
+    'and importlib.util.find_spec("advantage_zoo_openrlhf") and __import__("advantage_zoo_openrlhf").install()\n'
 )
 PLAIN = "python -m openrlhf.cli.train_ppo_ray"
 PTH = Path(sysconfig.get_path("purelib"), "advantage_zoo_openrlhf.pth")
@@ -32,9 +33,7 @@ def enable(yes: bool) -> None:
     if not yes:
         click.confirm("Write it?", abort=True)
     or_fail(lambda: PTH.write_text(LINE, encoding="utf-8"))
-    click.echo(
-        f"Enabled: {PLAIN} takes the zoo's estimators, on this machine; advantage-zoo openrlhf disable undoes it."
-    )
+    click.echo(f"Enabled: {PLAIN} takes the zoo's estimators here; advantage-zoo openrlhf disable undoes it.")
 
 
 @openrlhf.command()
