@@ -160,6 +160,7 @@ class Binding(MetaPathFinder):
         except PackageNotFoundError:
             return [Finding(self.framework, True, "not installed")]
         found = [Finding(self.framework, True, f"{installed} (tested: {', '.join(self.tested)})")]
+        self.bind()
         try:
             importlib.import_module(self.framework)
         except Exception as error:

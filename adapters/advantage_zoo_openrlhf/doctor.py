@@ -7,10 +7,5 @@ from advantage_zoo_openrlhf.points import BINDING
 
 def examine() -> list[Finding]:
     """OpenRLHF, whether its plain command is enabled, and every point that the adapter binds."""
-    return BINDING.examine(_plain_command)
-
-
-def _plain_command(_: str) -> Finding:
-    BINDING.bind()
     takes = "takes" if PTH.exists() else "does not take"
-    return Finding("plain command", True, f"{PLAIN} {takes} the zoo's estimators")
+    return BINDING.examine(lambda _: Finding("plain command", True, f"{PLAIN} {takes} the zoo's estimators"))
