@@ -1,52 +1,64 @@
-"""OpenRLHF's command line: its flag for the estimator takes every spelling, and ``--zoo.*`` the parameters."""
+"""OpenRLHF's command line: its flag for the estimator takes every spelling, and ``--zoo.*`` the parameters.
+
+What cannot work is said before anything starts, in sentences that name the flags.
+"""
 
 import argparse
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from packaging.version import Version
 
 from advantage_zoo import names
-from advantage_zoo.adapting import describe, from_config
+from advantage_zoo.adapting import describe, from_config, lacking, lonely
+from advantage_zoo.estimator import Estimator
 from advantage_zoo.rollouts.dumping import make_folder
-from advantage_zoo_openrlhf.checks import check
-from advantage_zoo_openrlhf.flags import ESTIMATOR, FILTERING, FLAGS, FOLLOWED, SAMPLES, Flags
-from advantage_zoo_openrlhf.points import Run
+from advantage_zoo_openrlhf.flags import ESTIMATOR, ESTIMATOR_FLAGS, FILTERING, FOLLOWED, KL, KL_IN_LOSS, SAMPLES, Flags
+from advantage_zoo_openrlhf.points import BINDING, Run
 
 PREFIX = "--zoo."
 CONFIG, DUMP = f"{PREFIX}config", f"{PREFIX}dump_rollouts"
 HELP = (
-    f" With advantage-zoo also any spelling of its estimators, for instance ep_grpo or 'grpo | whiten'; their "
-    f"parameters as {PREFIX}NAME.PARAM VALUE or, from a YAML file, {CONFIG} FILE; each step's rollouts are written "
-    f"with {DUMP} FOLDER."
+    f" With advantage-zoo also any spelling of its estimators, ep_grpo or 'grpo | whiten'; {PREFIX}NAME.PARAM VALUE or "
+    f"{CONFIG} FILE, a YAML file, gives their parameters, {DUMP} FOLDER writes each step's rollouts."
 )
+SCALES_ENTROPIES = Version("0.11.1")
+"""The first release whose ``Actor.forward`` divides the logits by the temperature before it takes entropies."""
+ABSENT = {
+    "values": "OpenRLHF has a critic for its own gae alone",
+    "reward_components": "a reward is one number in OpenRLHF",
+    "sum_pi_squared": "OpenRLHF's forward pass does not compute it",
+}
+"""Fields that OpenRLHF cannot hand over, and why."""
 
 
-def widen(add_argument: Any, parser: Any, *args: Any, **kwargs: Any) -> argparse.Action:
-    """``ArgumentParser.add_argument``: OpenRLHF's flag for the estimator takes any word; `resolve` looks it up."""
-    theirs = kwargs.get("choices")
-    if not theirs or not {f"--{ESTIMATOR}", f"--{FLAGS[ESTIMATOR]}"} & set(args):
-        return add_argument(parser, *args, **kwargs)
-    parser.advantage_zoo = tuple(theirs)
-    shown = ",".join(dict.fromkeys([*theirs, *names()]))
-    changed = {"choices": None, "metavar": f"{{{shown}}}", "help": kwargs.get("help", "") + HELP}
-    return add_argument(parser, *args, **kwargs | changed)
-
-
-def resolve_after(parse_known_args: Any, parser: Any, args: Any = None, namespace: Any = None) -> Any:
-    """``ArgumentParser.parse_known_args``: what is asked of the zoo goes into the namespace as ``zoo``."""
-    theirs = getattr(parser, "advantage_zoo", None)
-    if theirs is None:
+def parse(parse_known_args: Any, parser: Any, args: Any = None, namespace: Any = None) -> Any:
+    """``ArgumentParser.parse_known_args``: OpenRLHF's flag for the estimator takes any word; ours go into ``zoo``."""
+    action = next((action for action in parser._actions if action.choices and action.dest in ESTIMATOR_FLAGS), None)
+    if action is None:
         return parse_known_args(parser, args, namespace)
+    shown = ",".join(dict.fromkeys([*action.choices, *names()]))
+    widened = {"choices": None, "metavar": f"{{{shown}}}", "help": (action.help or "") + HELP}
     try:
         given, rest = take(sys.argv[1:] if args is None else list(args))
-        parsed, unknown = parse_known_args(parser, rest, namespace)
+        with mock.patch.multiple(action, **widened):
+            parsed, unknown = parse_known_args(parser, rest, namespace)
         flags = Flags(parser, parsed)
-        run = resolve(flags, given, theirs)
+        which = flags[ESTIMATOR]
+        if which in action.choices:
+            for flag in given:
+                raise ValueError(f"{flag} has no effect: {which} is OpenRLHF's own; '{which}()' is the zoo's.")
+            what = f"{which}, OpenRLHF's own"
+        else:
+            parsed.zoo = resolve(flags, given)
+            what = describe(parsed.zoo.estimator, "openrlhf")
     except (argparse.ArgumentError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         parser.error(str(error.args[0] if isinstance(error, LookupError) else error))
-    if run is not None:
-        parsed.zoo = run
-    what = describe(run.estimator, "openrlhf") if run else f"{flags[ESTIMATOR]}, OpenRLHF's own"
     print(f"advantage-zoo: {flags.name(ESTIMATOR)} is {what}", file=sys.stderr)
     return parsed, unknown
 
@@ -77,33 +89,63 @@ def read(path: str) -> dict[str, Any]:
     return {f"{PREFIX}{name}.{param}": value for name, block in blocks.items() for param, value in block.items()}
 
 
-def resolve(flags: Flags, given: dict[str, Any], theirs: tuple[str, ...]) -> Run | None:
-    """What is asked for, checked against the other flags; None for one of OpenRLHF's own estimators, ``theirs``.
+def resolve(flags: Flags, given: dict[str, Any]) -> Run:
+    """What is asked of the zoo, checked against OpenRLHF's flags.
 
     Raises:
         LookupError: A name is no estimator's.
+        RuntimeError: OpenRLHF has moved what the adapter binds.
         TypeError: A parameter is unknown or of the wrong type.
         ValueError: A parameter is out of its range, or the flags do not go together.
     """
-    which = flags[ESTIMATOR]
-    if which in theirs:
-        for flag in given:
-            raise ValueError(f"{flag} has no effect: {which} is OpenRLHF's own; '{which}()' is the zoo's.")
-        return None
-    dump, params = given.pop(DUMP, ""), {}
-    for flag, value in given.items():
-        name, _, param = flag.removeprefix(PREFIX).rpartition(".")
-        if name != which:
-            raise ValueError(f"{flag}: the estimator is {which}; leave it out, or give {PREFIX}{which}.PARAM VALUE.")
-        params[param] = value
-    followed = {param: flag for param, flag in FOLLOWED.items() if flag in flags.changed}
-    defaults = {param: flags[flag] for param, flag in followed.items()}
+    which, dump = flags[ESTIMATOR], given.pop(DUMP, "")
+    prefix = f"{PREFIX}{which}."
+    for flag in given:
+        if not flag.startswith(prefix):
+            raise ValueError(f"{flag}: the estimator is {which}; leave it out, or give {prefix}PARAM VALUE.")
+    params = {flag.removeprefix(prefix): value for flag, value in given.items()}
+    defaults = {param: flags[flag] for param, flag in FOLLOWED.items() if flags.changed(flag)}
     estimator = from_config(which, params, where=PREFIX + which, defaults=defaults)
-    for param, flag in followed.items():
-        if vars(estimator).get(param) != flags[flag]:
-            raise ValueError(f"{flags.shown(flag)} has no effect on {estimator}; leave it out.")
-    check(estimator, flags)
+    for point in BINDING.points:
+        import_module(point.module)  # OpenRLHF is about to
+    BINDING.refuse_if_unbound()
+    found = " ".join(problems(estimator, flags))
+    if found:
+        raise ValueError(found)
     if dump:
         make_folder(Path(dump))
     filtering = flags.name(FILTERING) if flags[FILTERING] else ""
     return Run(estimator, flags[SAMPLES], filtering, dump and str(Path(dump).absolute()))
+
+
+def problems(estimator: Estimator, flags: Flags) -> Iterator[str]:
+    """Sentences that name flags that the estimator cannot work with, and what to do."""
+    name, wanted, installed = estimator.name, estimator.needs | estimator.uses, version("openrlhf")
+    penalised, in_loss = flags[KL] > 0, flags[KL_IN_LOSS]
+    advice = (
+        f"pass {flags.name(KL_IN_LOSS)} and {flags.name(KL)} above 0 (it is {flags[KL]:g}; 1e-12 has the reference "
+        "without its pull)"
+    )
+    absent = ABSENT if penalised and in_loss else ABSENT | {"ref_logprobs": advice}
+    yield from lacking(estimator, absent, absent)
+    if penalised and not in_loss and not ("token_rewards" in wanted or "ref_logprobs" in estimator.needs):
+        yield (
+            f"{flags.shown(KL)} puts a KL penalty into the reward, which {name} would drop: pass "
+            f"{flags.name(KL_IN_LOSS)}, or {flags.name(KL)} 0."
+        )
+    for param, flag in FOLLOWED.items():
+        if flags.changed(flag) and vars(estimator).get(param) != flags[flag]:
+            yield f"{flags.shown(flag)} has no effect on {estimator}; leave it out."
+    yield from lonely(estimator, flags.name(SAMPLES), flags[SAMPLES])
+    if "entropies" in wanted and flags["rollout.temperature"] != 1 and Version(installed) < SCALES_ENTROPIES:
+        yield (
+            f"{flags.shown('rollout.temperature')}: OpenRLHF {installed} takes entropies at temperature 1, which are "
+            f"not those of the policy that sampled for {name}; install a later one, or pass 1."
+        )
+    for flag in ("train.agent_func_path", "reward.remote_url") if flags[FILTERING] else ():
+        for path in map(Path, (flags[flag] or "").split(",")):
+            if path.suffix == ".py" and path.is_file() and "scores" not in path.read_text(encoding="utf-8"):
+                yield (
+                    f"{flags.name(FILTERING)} keeps prompts by their `scores`, which {path} ({flags.name(flag)}) does "
+                    "not return, and would go by the rewards: return them, too."
+                )

@@ -1,8 +1,8 @@
 """Every place in OpenRLHF that this adapter touches.
 
 No Ray hook is needed: the user's own ``worker_process_setup_hook`` stays as it is. Ray ships the class of an actor,
-``modified_class``, by value, so that what is bound in the driver arrives with it; the rest is bound in each process
-where the run's arguments arrive.
+``modified_class``, by value, with a copy of each method that it inherits, so that what is bound in the driver arrives
+with it; the rest is bound in each process where the run's arguments arrive.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,7 @@ STEP, COUNT = "self rollout_samples global_step", f"{OURS}.training:count_and_lo
 BINDING = Binding(
     "openrlhf",
     (
-        Point("argparse", "ArgumentParser.add_argument", "", f"{OURS}.arguments:widen"),
-        Point("argparse", "ArgumentParser.parse_known_args", "args namespace", f"{OURS}.arguments:resolve_after"),
+        Point("argparse", "ArgumentParser.parse_known_args", "args namespace", f"{OURS}.arguments:parse"),
         Point(f"{TRAINER}.ray.ppo_actor", f"PolicyModelActor.{SHIPPED}.forward", "", f"{OURS}.training:add_entropies"),
         Point(MAKER, "RemoteExperienceMaker._flatten_results", "refs", f"{OURS}.training:part_entropies"),
         Point(MAKER, "RemoteExperienceMaker.compute_advantages_and_returns", "", f"{OURS}.training:overwrite"),

@@ -130,7 +130,7 @@ def test_a_plugin_s_estimator_is_taken(run, tmp_path, monkeypatch):
 def test_every_point_that_is_touched_is_there_and_bound():
     findings = BINDING.findings()
     assert {finding.detail for finding in findings} == {"as expected, and bound"}
-    assert len(findings) == 7
+    assert len(findings) == 6
 
 
 def test_releases_before_0_10_2_are_spoken_to_in_their_flags(capsys):

@@ -102,7 +102,7 @@ def test_entropies_at_a_temperature_are_refused_where_openrlhf_does_not_scale_th
     assert run(*flags).zoo.estimator == az.make("ep_grpo")
     real = importlib.metadata.version
     old = lambda name: "0.11.0" if name == "openrlhf" else real(name)  # noqa: E731
-    monkeypatch.setattr("advantage_zoo_openrlhf.checks.version", old)
+    monkeypatch.setattr("advantage_zoo_openrlhf.arguments.version", old)
     assert "--rollout.temperature 0.7: OpenRLHF 0.11.0 takes entropies at temperature 1" in refusal(*flags)
     assert run(*flags[:-1], "1").zoo.estimator == az.make("ep_grpo")
     assert run(ESTIMATOR, "grpo", *NO_KL, *flags[-2:]).zoo.estimator == az.make("grpo")

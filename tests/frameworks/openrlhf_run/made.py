@@ -83,4 +83,3 @@ def unwidened(monkeypatch):
     """argparse as Python has it."""
     wrapped = argparse.ArgumentParser.parse_known_args
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", wrapped.__wrapped__)
-    monkeypatch.delattr(argparse.ArgumentParser, "add_argument")

@@ -98,14 +98,18 @@ def replace_what_needs_cuda():
         ActorPPOTrainer._init_vllm_sync_group = lambda *_: None
         started, self.heard = start(self, *args, **kwargs), []
 
-        def hear(actor, _, result):
+        forward = self.actor.forward
+
+        def hear(*args, **kwargs):
             """Entropies of rollouts, in the order in which ``keep`` gets them."""
             import torch
 
+            result = forward(*args, **kwargs)
             if not torch.is_grad_enabled() and isinstance(result, tuple):
                 self.heard.append(result[1].entropy)
+            return result
 
-        self.actor.register_forward_hook(hear)
+        self.actor.forward = hear
         return started
 
     def keep(self, experience):
