@@ -43,7 +43,7 @@ class Run:
         (folder / "kept").mkdir()
         env = os.environ | {
             "WITHOUT_CUDA_OUT": str(folder / "kept"),
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
             "TORCHDYNAMO_DISABLE": "1",
             "HF_HUB_OFFLINE": "1",
             # A minute and half a minute, which do not do where others use the processors.
