@@ -1,7 +1,8 @@
 """What the adapters into training frameworks share: an estimator from a configuration, its batch, what it logs."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -118,6 +119,20 @@ def refuse(problems: Iterable[str], where: str = "") -> None:
     said = " ".join(problems)
     if said:
         raise ValueError(f"{where}{said}")
+
+
+@contextmanager
+def replaced(thing: Any, **values: Any) -> Generator[None]:
+    """Attributes of something of the framework's, for as long as the block lasts."""
+    held: dict[str, Any] = vars(thing)
+    before = {name: held[name] for name in values if name in held}  # not what its class has
+    held.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del held[name]
+        held.update(before)
 
 
 def make_batch(fields: Mapping[str, Array | None], **more: Any) -> RolloutBatch:

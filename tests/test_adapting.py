@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import advantage_zoo as az
-from advantage_zoo.adapting import describe, from_config, needs_groups, refuse, scalars
+from advantage_zoo.adapting import describe, from_config, needs_groups, refuse, replaced, scalars
 from advantage_zoo.parameters import Schedule
 
 EPGRPO = az.estimators.EPGRPO
@@ -98,6 +98,27 @@ def test_all_that_is_wrong_is_said_at_once():
     refuse([])
     with pytest.raises(ValueError, match=r"^a\.b: One is missing\. Two is lost\.$"):
         refuse(iter(["One is missing.", "Two is lost."]), "a.b: ")
+
+
+def test_what_is_replaced_is_put_back_whatever_happens():
+    class Theirs:
+        scale = 1
+
+        def __init__(self):
+            self.step = 5
+
+    theirs, seen = Theirs(), []
+
+    def fail():
+        seen.append((theirs.scale, theirs.step, theirs.more))
+        raise KeyError
+
+    with pytest.raises(KeyError), replaced(theirs, scale=2, step=6, more=7):
+        fail()
+    assert seen == [(2, 6, 7)]
+    assert vars(theirs) == {"step": 5}
+    Theirs.scale = 3
+    assert theirs.scale == 3  # still the class's own
 
 
 @pytest.mark.parametrize("which", ["ep_grpo", "overlong(20, 4) | mix(grpo, ep_grpo@literal, 0.3) | whiten", "remax"])

@@ -10,12 +10,11 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from packaging.version import Version
 
 from advantage_zoo import names
-from advantage_zoo.adapting import describe, from_config, lacking, lonely
+from advantage_zoo.adapting import describe, from_config, lacking, lonely, refuse, replaced
 from advantage_zoo.estimator import Estimator
 from advantage_zoo.rollouts.dumping import make_folder
 from advantage_zoo_openrlhf.flags import ESTIMATOR, ESTIMATOR_FLAGS, FILTERING, FOLLOWED, KL, KL_IN_LOSS, SAMPLES, Flags
@@ -46,7 +45,7 @@ def parse(parse_known_args: Any, parser: Any, args: Any = None, namespace: Any =
     widened = {"choices": None, "metavar": f"{{{shown}}}", "help": (action.help or "") + HELP}
     try:
         given, rest = take(sys.argv[1:] if args is None else list(args))
-        with mock.patch.multiple(action, **widened):
+        with replaced(action, **widened):
             parsed, unknown = parse_known_args(parser, rest, namespace)
         flags = Flags(parser, parsed)
         which = flags[ESTIMATOR]
@@ -109,9 +108,7 @@ def resolve(flags: Flags, given: dict[str, Any]) -> Run:
     for point in BINDING.points:
         import_module(point.module)  # OpenRLHF is about to
     BINDING.refuse_if_unbound()
-    found = " ".join(problems(estimator, flags))
-    if found:
-        raise ValueError(found)
+    refuse(problems(estimator, flags))
     if dump:
         make_folder(Path(dump))
     filtering = flags.name(FILTERING) if flags[FILTERING] else ""

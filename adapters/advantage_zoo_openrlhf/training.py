@@ -6,13 +6,12 @@ aligned with ``sequences[:, 1:]``: the prompt included, not masked in, padded on
 
 from collections.abc import Sequence
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from advantage_zoo import RolloutBatch, validate
-from advantage_zoo.adapting import make_batch
+from advantage_zoo.adapting import make_batch, replaced
 from advantage_zoo.batch import TOKEN_FIELDS
 from advantage_zoo.rollouts import Tokens
 from advantage_zoo.training import Training
@@ -35,7 +34,7 @@ def add_entropies(forward: Any, policy: Any, *args: Any, **kwargs: Any) -> torch
         logprobs, output = score(*args, **kwargs, return_output=True, return_entropy=True)
         return torch.stack([logprobs, output.entropy[:, -logprobs.shape[1] :].to(logprobs.dtype)])
 
-    with mock.patch.object(actor, "forward", score_both):
+    with replaced(actor, forward=score_both):
         return forward(policy, *args, **kwargs)
 
 
@@ -58,7 +57,7 @@ def overwrite(compute: Any, maker: Any, experiences: list[Any]) -> list[Any]:
             f"{run.filtering} kept every prompt, as responses came without `scores`; have the executor return them."
         )
     penalty = joined([experience.kl for experience in experiences]) * max(maker.kl_ctl.value, 0.0)  # kl is dropped
-    with mock.patch.object(maker, "advantage_estimator", STAND_IN):
+    with replaced(maker, advantage_estimator=STAND_IN):
         experiences = compute(maker, experiences)
     with TRAINING.timed():
         batch = to_batch(experiences, run, vars(maker).pop("zoo_entropies", None), penalty)

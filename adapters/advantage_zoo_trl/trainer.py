@@ -18,7 +18,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import pad, use_adapter
 
 from advantage_zoo import Advantages, Estimator, RolloutBatch
-from advantage_zoo.adapting import describe, scalars
+from advantage_zoo.adapting import describe, replaced, scalars
 from advantage_zoo.rollouts import Tokens
 from advantage_zoo.rollouts.messages import prompt_text
 from advantage_zoo.training import Training
@@ -77,12 +77,9 @@ class ZooGRPOTrainer(GRPOTrainer):
         self._training = {mode: Training("TRL", timing="advantage/seconds") for mode in ("train", "eval")}
         self.dump_rollouts, self._dumped = dump_rollouts, (-1, 0)
         beta = args.beta
-        if "ref_logprobs" in self.estimator.needs and beta == 0:
-            args.beta = 1.0  # while TRL decides whether to make a reference (a model, or a copy of the adapter)
-        try:
+        seen = beta or float("ref_logprobs" in self.estimator.needs)
+        with replaced(args, beta=seen):  # while TRL decides whether to make a reference
             super().__init__(**given)
-        finally:
-            args.beta = beta
         self.beta = beta
         warn_of_dropout(self.estimator, self.model, args)
         if dump_rollouts is not None and self.accelerator.is_main_process:
@@ -115,12 +112,10 @@ class ZooGRPOTrainer(GRPOTrainer):
         return logps, entropies, aux
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._overheard = heard = Overheard()
-        try:
+        heard = Overheard()
+        with replaced(self, _overheard=heard):
             output = super()._generate_and_score_completions(inputs)
             batch = self._rollouts(inputs, heard, self._scores(output, heard))
-        finally:
-            self._overheard = None
         training = self._training["train" if self.model.training else "eval"]
         with training.timed():
             name, step = self.estimator.name, self.state.global_step
