@@ -124,7 +124,7 @@ def refuse(problems: Iterable[str], where: str = "") -> None:
 @contextmanager
 def replaced(thing: Any, **values: Any) -> Generator[None]:
     """Attributes of something of the framework's, for as long as the block lasts."""
-    held: dict[str, Any] = vars(thing)
+    held: dict[str, Any] = thing.__dict__
     before = {name: held[name] for name in values if name in held}  # not what its class has
     held.update(values)
     try:

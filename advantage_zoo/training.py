@@ -71,14 +71,18 @@ class Training:
             self._dumps[folder] = RolloutDump(folder, tokenizer, source=self.framework)
         return self._dumps[folder]
 
-    def metrics(self) -> dict[str, float]:
-        """What has been logged since the last call: means, read from the device in one transfer, and seconds.
+    def flush(self) -> None:
+        """Wait until rollouts are on disk; it counts as time of dumping.
 
-        To be called at a step's end, when the policy has been updated: rollouts are on disk then, or it raises.
+        Raises:
+            RolloutFileError: They could not be written.
         """
         for dump in self._dumps.values():
             with self.timed("_dump"):
                 dump.flush()
+
+    def metrics(self) -> dict[str, float]:
+        """What has been logged since the last call: means, read from the device in one transfer, and seconds."""
         flat = [x for entries in self._logged.values() for x in entries]
         numbers: Iterator[float] = iter(())
         if flat:

@@ -165,6 +165,7 @@ def measure(
                     rollouts.batch, step=number, prompts=rollouts.prompts, responses=rollouts.responses
                 )
         work(updates - updates // 2)
+        training.flush()
         caller = training.metrics().get("seconds_dump", 0.0)
         return time.perf_counter() - begin, caller if dump else 0.0, processor_time() - cpu
 

@@ -71,17 +71,18 @@ def test_only_the_first_batch_of_an_estimator_is_checked_in_full_and_rounding_is
             Training("tests", timing="seconds").estimate(bad, EPGRPO, name="a", step=0)
 
 
-def test_rollouts_are_on_disk_when_the_metrics_are_read(training, tmp_path):
+def test_rollouts_are_on_disk_after_a_flush(training, tmp_path):
     batch, tokens = batch_of()
     dump = training.dump(tmp_path / "dump", Letters())
     assert training.dump(str(tmp_path / "dump"), Letters()) is dump
     dump.write(batch, step=2, prompts=PROMPTS, responses=tokens)
+    training.flush()
     assert training.metrics()["seconds_dump"] > 0
     assert read_rollouts(tmp_path / "dump" / "step_000002.parquet").metadata == {"source": "tests", "step": 2}
     (tmp_path / "dump" / "step_000003.parquet").mkdir()
     dump.write(batch, step=3, prompts=PROMPTS, responses=tokens)
     with pytest.raises(RolloutFileError, match=r"step_000003.parquet can't be written"):
-        training.metrics()
+        training.flush()
 
 
 def test_a_sentence_for_each_field_that_is_needed_and_not_there():

@@ -82,6 +82,7 @@ def count_and_log(step: Any, trainer: Any, rollout_samples: Any, global_step: in
     """``BasePPOTrainer.train_step``: tells the experience maker the step; what we log goes to OpenRLHF's loggers."""
     trainer.experience_maker.zoo_step = global_step
     status, following = step(trainer, rollout_samples, global_step)
+    TRAINING.flush()  # Ray may end this process without notice
     return status | TRAINING.metrics(), following
 
 

@@ -6,6 +6,7 @@ values (B, T), which TRL's loss takes. All of TRL that this rests on is listed i
 """
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from trl.trainer.utils import pad, use_adapter
 
 from advantage_zoo import Advantages, Estimator, RolloutBatch
 from advantage_zoo.adapting import describe, replaced, scalars
-from advantage_zoo.rollouts import Tokens
+from advantage_zoo.rollouts import RolloutFileError, Tokens
 from advantage_zoo.rollouts.messages import prompt_text
 from advantage_zoo.training import Training
 from advantage_zoo_trl.rollouts import Overheard, columns, reward_fields
@@ -85,6 +86,15 @@ class ZooGRPOTrainer(GRPOTrainer):
         if dump_rollouts is not None and self.accelerator.is_main_process:
             self._training["train"].dump(dump_rollouts, self.processing_class)
         self.accelerator.print(f"advantages: {describe(self.estimator)}")
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        """TRL's training; when it has ended, all rollouts are on disk."""
+        output = super().train(*given, **named)
+        try:
+            self._training["train"].flush()
+        except RolloutFileError as error:  # the policy has been trained, and is not lost for it
+            warnings.warn(f"The last rollouts are lost: {error}", stacklevel=2)
+        return output
 
     def _generate(self, prompts: list[Any]) -> Any:
         generated = super()._generate(prompts)

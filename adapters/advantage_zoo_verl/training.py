@@ -83,7 +83,9 @@ def compute_advantage(original: Callable[..., Any], data: Any, adv_estimator: An
 
 def compute_data_metrics(original: Callable[..., Any], batch: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
     """Metrics of a step, for which verl reads the device anyway, and ours."""
-    return original(batch, *args, **kwargs) | TRAINING.metrics()
+    found = original(batch, *args, **kwargs)
+    TRAINING.flush()  # Ray may end this process without notice
+    return found | TRAINING.metrics()
 
 
 def advantages_and_returns(

@@ -160,7 +160,7 @@ def test_rollouts_are_written_as_the_estimator_saw_them(maker, rollout, tmp_path
         experience.sequences = torch.tensor([[(3 + 7 * row + k) % 64 for k in slots] for row in rows])
         experience.attention_mask = torch.tensor([[int(k <= len(MASKS[row])) for k in slots] for row in rows])
     values = rollout.gathered(made.compute_advantages_and_returns(experiences))
-    TRAINING.metrics()  # waits for the file, as a step's end does
+    TRAINING.flush()  # as a step's end does
     found = read_rollouts(tmp_path / "step_000007.parquet")
     advantages = az.compute_advantages(found.batch(), "ep_grpo").values
     order = [row for rows in ORDER for row in rows]

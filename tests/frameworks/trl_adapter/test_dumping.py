@@ -86,6 +86,19 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_step(wat
         watched("grpo", steps=False, dump_rollouts=tmp_path / "file" / "rollouts")
 
 
+def test_what_cannot_be_written_ends_the_run_at_the_next_step(watched, tmp_path):
+    (tmp_path / "step_000000.parquet").mkdir()
+    with pytest.raises(RolloutFileError, match=r"step_000000.parquet can't be written"):
+        watched("grpo", dump_rollouts=tmp_path)
+
+
+def test_a_last_step_that_cannot_be_written_is_said_and_the_policy_is_not_lost(watched, tmp_path):
+    (tmp_path / "step_000001.parquet").mkdir()
+    with pytest.warns(UserWarning, match=r"The last rollouts are lost: .*step_000001.parquet can't be written"):
+        trainer = watched("grpo", dump_rollouts=tmp_path)
+    assert trainer.state.global_step == 2
+
+
 def test_what_dumping_costs(watched, tmp_path, capsys, monkeypatch):
     """The process that trains copies, and another writes. Shares, not times: the machine may be busy."""
     writers = []

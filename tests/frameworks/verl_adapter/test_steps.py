@@ -233,7 +233,7 @@ def test_a_folder_for_rollouts_may_have_a_name_of_digits(monkeypatch, tmp_path):
     data = proto(tensors | tokens | {"attention_mask": torch.ones(8, 8).long()})
     with training._knowing(trainer=SimpleNamespace(global_steps=3, tokenizer=tiny_models.tokenizer())):
         ray_trainer.compute_advantage(data, "dapo", config=algorithm(zoo={"dump_rollouts": 20261125}))
-    training.TRAINING.metrics()
+    training.TRAINING.flush()
     assert (tmp_path / "20261125" / "step_000002.parquet").is_file()
 
 
