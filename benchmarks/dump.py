@@ -5,15 +5,15 @@
     python benchmarks/dump.py --threads 1                                  # leaves the writer a core of its own
 
 A step is work of PyTorch (a small network is trained), of which half comes before the rollouts are handed over, as
-generation and scoring do, and half after, as the update does; then the step's metrics are read, by when the file is on
-disk. That is what the adapters do, by the same calls. The two steps of a pair do the same work, in an order that is
-drawn.
+generation and scoring do, and half after, as the update does; at its end the file is waited for. That is what the
+adapters for verl and OpenRLHF do, by the same calls; TRL's waits less. The two steps of a pair do the same work, in an
+order that is drawn.
 
 Two things are shown. The caller's time is what the thread that trains spends on handing over and on waiting; it is in
 the metrics of a training, too. The slowdown is the difference between the two steps of a pair: it has besides what the
-writer takes from the training by other ways, which are the interpreter's lock and, where PyTorch leaves none idle, a
-core. It needs many pairs, as steps differ by more than what is looked for, most of all where other programs run: it is
-the median of the pairs, with the interval of their ranks that holds it 95 times in 100, whatever the steps' spread.
+writer, a process of its own, takes from the training where PyTorch leaves no core idle. It needs many pairs, as steps
+differ by more than what is looked for, most of all where other programs run: it is the median of the pairs, with the
+interval of their ranks that holds it 95 times in 100, whatever the steps' spread.
 """
 
 import json
@@ -34,7 +34,7 @@ try:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 except ImportError as error:
-    raise SystemExit(f'{error}; pip install "advantage-zoo[cli,transformers]" brings it.') from None
+    raise SystemExit(f'{error}; pip install "advantage-zoo[cli,transformers]" psutil brings it.') from None
 
 from advantage_zoo import RolloutBatch
 from advantage_zoo.progress import bar
@@ -122,7 +122,7 @@ class Measured:
     dumping: NDArray[np.float64]
     caller: NDArray[np.float64]
     cpu: NDArray[np.float64]
-    """What a step with dumping took of all cores beyond one without."""
+    """What the process that writes took of a core; it counts in hundredths of a second, so the mean is told."""
 
     def summary(self) -> dict[str, Any]:
         """Numbers for people and for ``--json``; shares are of a step without dumping."""
@@ -153,8 +153,8 @@ def measure(
     rng = np.random.default_rng(0)
 
     def processor_time() -> float:
-        others = [process.cpu_times() for process in psutil.Process().children()]
-        return time.process_time() + sum(times.user + times.system for times in others)
+        times = [process.cpu_times() for process in psutil.Process().children()]
+        return sum(took.user + took.system for took in times)
 
     def step(number: int, dump: bool) -> tuple[float, float, float]:
         rollouts, cpu, begin = steps[number % len(steps)], processor_time(), time.perf_counter()

@@ -1,5 +1,6 @@
 """Rollouts of a training step, and a dump of them; processes of the tests import it, too."""
 
+import gc
 import os
 import signal
 
@@ -47,6 +48,24 @@ class Killer(Letters):
         if os.getppid() == self.home:
             os.kill(self.home, signal.SIGKILL)
         return super().decode(ids, **options)
+
+
+class Collecting(Letters):
+    """Collects garbage."""
+
+    def decode(self, ids, **options):
+        gc.collect()
+        return super().decode(ids, **options)
+
+
+class Failing(Letters):
+    """Fails as nobody thought of."""
+
+    def decode(self, ids, **options):
+        return self.the_place_that_fails()
+
+    def the_place_that_fails(self):
+        raise KeyError(7)
 
 
 def unpicklable(cls, *args):

@@ -9,7 +9,7 @@ from made_dumping import write
 from advantage_zoo.rollouts import read, read_rollouts
 
 
-def process(folder, what):
+def process(folder, what, cwd=None):
     """A process that does something with a folder; (exit status, stderr)."""
     script = (
         "import os, pathlib, signal, made_dumping as t\n"
@@ -20,7 +20,8 @@ def process(folder, what):
     )
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     env = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-P", "-c", script]
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, done.stderr
 
 
@@ -75,3 +76,93 @@ def test_a_writer_that_is_killed_leaves_whole_files_and_the_next_run_clears_up(t
     assert len(read(tmp_path)[0]) == 4
     write(tmp_path, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000000.parquet", "step_000001.parquet"]
+
+
+def test_what_stands_in_the_current_folder_is_not_imported(tmp_path):
+    """No more than by the process that trains, which was started elsewhere."""
+    (tmp_path / "struct.py").write_text("raise RuntimeError('imported')\n")
+    assert process(tmp_path / "run", "t.write(folder, 0)", cwd=tmp_path) == (0, "")
+    assert len(read_rollouts(tmp_path / "run" / "step_000000.parquet")) == 4
+
+
+def test_paths_that_python_overlooks_are_overlooked(tmp_path):
+    code = "import sys\nsys.path.append(folder)\ndump = t.write(folder, 0)"
+    assert process(tmp_path, code) == (0, "")
+    assert len(read_rollouts(tmp_path / "step_000000.parquet")) == 4
+
+
+def test_without_a_current_folder_a_thread_writes(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import sys\nos.rmdir(os.getcwd())\nsys.path.insert(0, '')\ndump = t.write(folder, 0)"
+    status, said = process(tmp_path / "run", code, cwd=gone)
+    assert status == 0
+    assert "a process for it failed (FileNotFoundError" in said
+    assert len(read_rollouts(tmp_path / "run" / "step_000000.parquet")) == 4
+
+
+def test_a_fork_ends_and_leaves_the_process_to_its_parent(tmp_path):
+    code = (
+        "import gc, sys\n"
+        "dump = t.write(folder, 0)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    del dump\n"
+        "    gc.collect()\n"
+        "    sys.exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "step(1)\n"
+    )
+    assert process(tmp_path, code) == (0, "")
+    assert len(read_rollouts(tmp_path / "step_000001.parquet")) == 4
+
+
+def test_a_dump_that_is_dropped_while_it_writes_has_written_and_ends(tmp_path):
+    """Also where the garbage is collected in the thread that writes, and whether a process writes or not."""
+    for name in ("Letters()", "unpicklable(t.Collecting)"):
+        code = (
+            "import gc\n"
+            f"dump = t.RolloutDump(folder, t.{name}, source='tests')\n"
+            "dump.itself = dump\n"
+            "step(1)\n"
+            "del dump\n"
+            "gc.collect()\n"
+        )
+        status, _ = process(tmp_path / name, code)
+        assert status == 0
+        assert len(read_rollouts(tmp_path / name / "step_000001.parquet")) == 4
+
+
+def test_why_there_is_no_process_is_told_of_a_large_tokenizer_too(tmp_path):
+    """It has answered and ended before all was sent."""
+    code = (
+        "class Large(t.Letters):\n"
+        "    words = None\n"
+        "tokenizer = Large()\n"
+        "tokenizer.words = bytes(10_000_000)\n"
+        "dump = t.write(folder, 0, tokenizer=tokenizer)\n"
+    )
+    status, said = process(tmp_path, code)
+    assert status == 0
+    assert "a process for it failed (AttributeError: Can't get attribute 'Large'" in said
+    assert len(read_rollouts(tmp_path / "step_000000.parquet")) == 4
+
+
+def test_where_a_tokenizer_failed_is_told(tmp_path):
+    status, said = process(tmp_path, "dump = t.write(folder, 0, tokenizer=t.Failing())")
+    assert status == 1
+    assert "in the_place_that_fails" in said
+
+
+def test_a_closed_stderr_loses_nothing(tmp_path):
+    code = "import sys\nsys.stderr.close()\ndump = t.write(folder, 0, tokenizer=t.unpicklable(t.Letters))"
+    status, _ = process(tmp_path, code)
+    assert status == 0
+    assert len(read_rollouts(tmp_path / "step_000000.parquet")) == 4
+
+
+def test_the_folder_is_that_of_the_beginning(tmp_path):
+    code = "dump = t.write('run')\nos.chdir('..')\nstep(0)"
+    (tmp_path / "here").mkdir()
+    assert process(tmp_path, code, cwd=tmp_path / "here") == (0, "")
+    assert len(read_rollouts(tmp_path / "here" / "run" / "step_000000.parquet")) == 4

@@ -68,6 +68,17 @@ def test_maxima_of_numbers_below_zero(xp):
     assert xp.asnumpy(got).tolist() == [-2, -math.inf, -5]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax"])
+def test_a_million_segments_of_a_million_elements_take_no_matrix_of_both(name, dtype):
+    """Each has a sum over segments of its own; the standard's, a mask for every segment, would take a terabyte."""
+    xp = library(name)
+    with xp.precise():
+        x, ids = xp.asarray(np.arange(1e6), dtype), xp.asarray(np.arange(1_000_000)[::-1].copy(), None)
+        for function in (segment_sum, segment_max):
+            np.testing.assert_array_equal(xp.asnumpy(function(x, ids, 1_000_000)), np.arange(1e6)[::-1])
+
+
 @pytest.mark.parametrize("lengths", [[8], [1] * 8, [3, 1, 4], [1, 7], [5, 3]])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_running_sums_of_ragged_segments(xp, dtype, lengths):
@@ -93,6 +104,15 @@ def test_running_sums_of_padded_float32_lose_nothing_where_they_are_added_one_af
     rows = xp.asarray(np.array([BIG, 1, 1, 1, 0, 1, 2, 3]), "float32")
     got = segment_cumsum(rows, xp.asarray(np.repeat([0, 1], 4), None), 4)
     assert xp.asnumpy(got).tolist() == [BIG, BIG, BIG + 2, BIG + 4, 0, 1, 3, 6]  # 2^24 + 3 is none: to the even one
+
+
+def test_running_sums_under_pytorchs_compiler_and_in_jax_without_x64(torch, jax):
+    """Neither warns, of a graph that breaks or of a dtype that is not to be had."""
+    ids = np.repeat([0, 1], 4)
+    compiled = torch.compile(lambda x, ids: segment_cumsum(x, ids, 4), backend="eager", fullgraph=True)
+    in_pytorch = compiled(torch.ones(8), torch.tensor(ids))
+    for got in (in_pytorch, segment_cumsum(jax.numpy.ones(8), jax.numpy.asarray(ids), 4)):
+        assert got.tolist() == [1, 2, 3, 4] * 2
 
 
 def test_running_sums_of_nothing_and_of_one(xp):
@@ -145,9 +165,10 @@ def test_what_overflows_stays_finite_and_with_its_row(xp, dtype):
     assert got.tolist() == [0, -large, -large, -large, 3, 2, large, -large]
 
 
-def test_nothing_is_carried_over_where_the_decay_is_zero_even_of_infinity(xp):
-    x = np.array([1.0, np.inf, 2.0, np.inf])
-    got = segment_scan(*(xp.asarray(a, None) for a in (x, np.array([0.0, 1, 0, 1]), np.zeros(4, int))))
+@pytest.mark.parametrize("junk", [math.inf, math.nan])
+def test_nothing_is_carried_over_where_the_decay_is_zero_and_from_a_neighbour(xp, junk):
+    x, decay, ids = np.array([1.0, junk, 2.0, junk]), np.array([0.0, 1, 1, 1]), np.array([0, 0, 1, 2])
+    got = segment_scan(*(xp.asarray(a, None) for a in (x, decay, ids)))
     assert xp.asnumpy(got)[[0, 2]].tolist() == [1, 2]
 
 

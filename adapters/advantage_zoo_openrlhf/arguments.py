@@ -41,23 +41,23 @@ def parse(parse_known_args: Any, parser: Any, args: Any = None, namespace: Any =
     action = next((action for action in parser._actions if action.choices and action.dest in ESTIMATOR_FLAGS), None)
     if action is None:
         return parse_known_args(parser, args, namespace)
-    shown = ",".join(dict.fromkeys([*action.choices, *names()]))
-    widened = {"choices": None, "metavar": f"{{{shown}}}", "help": (action.help or "") + HELP}
-    try:
-        given, rest = take(sys.argv[1:] if args is None else list(args))
-        with replaced(action, **widened):
+    theirs = action.choices
+    shown = ",".join(dict.fromkeys([*theirs, *names()]))
+    with replaced(action, choices=None, metavar=f"{{{shown}}}", help=(action.help or "") + HELP):
+        try:
+            given, rest = take(sys.argv[1:] if args is None else list(args))
             parsed, unknown = parse_known_args(parser, rest, namespace)
-        flags = Flags(parser, parsed)
-        which = flags[ESTIMATOR]
-        if which in action.choices:
-            for flag in given:
-                raise ValueError(f"{flag} has no effect: {which} is OpenRLHF's own; '{which}()' is the zoo's.")
-            what = f"{which}, OpenRLHF's own"
-        else:
-            parsed.zoo = resolve(flags, given)
-            what = describe(parsed.zoo.estimator, "openrlhf")
-    except (argparse.ArgumentError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        parser.error(str(error.args[0] if isinstance(error, LookupError) else error))
+            flags = Flags(parser, parsed)
+            which = flags[ESTIMATOR]
+            if which in theirs:
+                for flag in given:
+                    raise ValueError(f"{flag} has no effect: {which} is OpenRLHF's own; '{which}()' is the zoo's.")
+                what = f"{which}, OpenRLHF's own"
+            else:
+                parsed.zoo = resolve(flags, given)
+                what = describe(parsed.zoo.estimator, "openrlhf")
+        except (argparse.ArgumentError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+            parser.error(str(error.args[0] if isinstance(error, LookupError) else error))
     print(f"advantage-zoo: {flags.name(ESTIMATOR)} is {what}", file=sys.stderr)
     return parsed, unknown
 

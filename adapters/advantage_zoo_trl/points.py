@@ -49,6 +49,12 @@ POINTS = (
     ),
     Point(
         TRAINER,
+        "GRPOTrainer.train",
+        "runs as it is; waits at its end until rollouts are on disk",
+        ("def train(",),
+    ),
+    Point(
+        TRAINER,
         "GRPOTrainer._generate_and_score_completions",
         "runs as it is; its `advantages` and the logged ones are replaced",
         (

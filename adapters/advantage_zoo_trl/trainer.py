@@ -20,7 +20,7 @@ from trl.trainer.utils import pad, use_adapter
 
 from advantage_zoo import Advantages, Estimator, RolloutBatch
 from advantage_zoo.adapting import describe, replaced, scalars
-from advantage_zoo.rollouts import RolloutFileError, Tokens
+from advantage_zoo.rollouts import Tokens
 from advantage_zoo.rollouts.messages import prompt_text
 from advantage_zoo.training import Training
 from advantage_zoo_trl.rollouts import Overheard, columns, reward_fields
@@ -92,7 +92,7 @@ class ZooGRPOTrainer(GRPOTrainer):
         output = super().train(*given, **named)
         try:
             self._training["train"].flush()
-        except RolloutFileError as error:  # the policy has been trained, and is not lost for it
+        except Exception as error:  # the policy has been trained, and is not lost for it
             warnings.warn(f"The last rollouts are lost: {error}", stacklevel=2)
         return output
 

@@ -44,10 +44,10 @@ def validate_config(original: Callable[..., None], config: Any, *args: Any, **kw
     BINDING.refuse_if_unbound()
     try:
         estimator = resolve(name, config.algorithm)
-    except LookupError as error:
+    except LookupError:
         if config.actor_rollout_ref.model.get("external_lib"):
             return  # which may register this very name with verl, in the process that trains
-        raise LookupError(f"algorithm.adv_estimator={name}: {error.args[0]}") from error
+        raise
     refuse([*_missing(estimator, config), *_lost(name, estimator, config)], f"algorithm.adv_estimator={name}: ")
 
 

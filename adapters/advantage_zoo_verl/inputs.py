@@ -9,8 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 import advantage_zoo as az
 from advantage_zoo.adapting import lacking, make_batch, refuse
-from advantage_zoo.rollouts.rollouts import SIGNALS
-from advantage_zoo_verl.settings import COLUMNS, SETTINGS, block_of
+from advantage_zoo_verl.settings import COLUMNS, SETTINGS
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Source:
 def rollout_batch(
     estimator: az.Estimator, token_level_rewards: torch.Tensor, response_mask: torch.Tensor, uid: Any, source: Source
 ) -> az.RolloutBatch:
-    """The batch with the fields that the estimator needs or uses, and all signals if rollouts are dumped, float32.
+    """The batch with the fields that the estimator needs or uses, float32.
 
     Args:
         estimator: Whose ``needs`` and ``uses`` are handed over.
@@ -76,7 +75,7 @@ def rollout_batch(
     mask, rewards = response_mask != 0, token_level_rewards.float()
     groups: dict[Any, int] = {}
     ids = [groups.setdefault(u, len(groups)) for u in (range(len(mask)) if uid is None else list(uid))]
-    wanted = estimator.needs | estimator.uses | set(SIGNALS if block_of(source.algorithm, "zoo") else ())
+    wanted = estimator.needs | estimator.uses
     made = {"token_rewards": lambda: _at_valid_tokens(rewards, mask), "reward_components": source.reward_components}
     fields = {name: make() for name, make in made.items() if name in wanted}
     columns = {COLUMNS.get(name, name): name for name in wanted - made.keys()}

@@ -1,5 +1,6 @@
 """verl's configuration: which estimator it asks for, with which parameters."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from advantage_zoo import binding
@@ -47,11 +48,12 @@ def block_of(algorithm: Any, name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     block = algorithm.get(name)
-    if block is not None and not OmegaConf.is_dict(block):
+    block = OmegaConf.to_container(block, resolve=True) if OmegaConf.is_config(block) else block
+    if block is not None and not isinstance(block, Mapping):
         raise TypeError(
             f"algorithm.{name} is {block!r}; expected a block of settings, as in +algorithm.{name}.KEY=VALUE."
         )
-    return {} if block is None else OmegaConf.to_container(block, resolve=True)  # pyright: ignore[reportReturnType]
+    return {str(key): value for key, value in (block or {}).items()}
 
 
 def resolve(name: str, algorithm: Any) -> Any:
@@ -63,4 +65,8 @@ def resolve(name: str, algorithm: Any) -> Any:
         ValueError: The spelling or a value cannot be read, or is out of range.
     """
     theirs = {"discount": algorithm.get("gamma"), "lam": algorithm.get("lam")}
-    return from_config(RENAMED.get(name, name), block_of(algorithm, name), where=f"algorithm.{name}", defaults=theirs)
+    block = block_of(algorithm, name)
+    try:
+        return from_config(RENAMED.get(name, name), block, where=f"algorithm.{name}", defaults=theirs)
+    except LookupError as error:
+        raise LookupError(f"algorithm.adv_estimator={name}: {error.args[0]}") from error

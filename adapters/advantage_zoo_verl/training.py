@@ -14,6 +14,7 @@ import advantage_zoo as az
 from advantage_zoo.adapting import critic_targets, describe
 from advantage_zoo.binding import mark
 from advantage_zoo.rollouts import Tokens
+from advantage_zoo.rollouts.rollouts import SIGNALS
 from advantage_zoo.training import Training
 from advantage_zoo_verl.inputs import COLUMNS, Source, padded, rollout_batch
 from advantage_zoo_verl.points import BINDING
@@ -46,6 +47,8 @@ class Entry(partial[tuple[Tensor, Tensor]]):
     registers an estimator of their own under a name of ours gets it.
     """
 
+    __hash__ = partial.__hash__
+
     def __eq__(self, other: object) -> bool:
         return True
 
@@ -74,6 +77,7 @@ def compute_advantage(original: Callable[..., Any], data: Any, adv_estimator: An
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as REGISTRY
 
     if is_ours(adv_estimator):
+        resolve(adv_estimator, {})  # raises, and says what there is
         REGISTRY.setdefault(adv_estimator, Entry(advantages_and_returns, adv_estimator))
     with _knowing(data=data):
         result = original(data, adv_estimator, *args, **kwargs)
@@ -112,15 +116,18 @@ def dump(folder: Any, batch: az.RolloutBatch, source: Source) -> None:
     """Hand over the step's rollouts, with the signals that verl has, whatever the estimator needs."""
     if source.step is None:
         raise ValueError("algorithm.zoo.dump_rollouts: the legacy trainer does not tell its step in bypass mode.")
-    ids = list(source.columns(["prompts", "responses"]).values())
+    signals = {COLUMNS[name]: name for name in SIGNALS}
+    columns = source.columns(["prompts", "responses", "attention_mask", *signals])
+    ids = [columns["prompts"], columns["responses"]]
     if ids[0].is_nested:
         real = [padded(torch.ones_like(rows)) for rows in ids]
     else:
-        real = source.data.batch["attention_mask"].split([rows.shape[1] for rows in ids], dim=1)
+        real = columns["attention_mask"].split([rows.shape[1] for rows in ids], dim=1)
+    found = {signals[name]: padded(columns[name]).to(batch.rewards.device) for name in signals.keys() & columns.keys()}
     prompts, responses = (Tokens(padded(rows), present) for rows, present in zip(ids, real, strict=True))
     part = getattr(source.trainer, "local_trigger_step", 0)
     into = TRAINING.dump(str(folder), source.trainer.tokenizer)  # a name of digits is a number in YAML
-    into.write(batch, step=source.step, part=part, prompts=prompts, responses=responses)
+    into.write(replace(batch, **found), step=source.step, part=part, prompts=prompts, responses=responses)
 
 
 def _advantages(name: str, estimator: az.Estimator, batch: az.RolloutBatch, source: Source) -> Tensor:

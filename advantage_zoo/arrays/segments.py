@@ -110,7 +110,7 @@ def segment_scan(x: Array, decay: Array, segment_ids: Array, width: int | None =
     inside = xp.concat([xp.where(segment_ids[1:] == segment_ids[:-1], decay[:-1], 0.0), nothing])
     offset = 1
     while offset < (n if width is None else width):  # y_i holds the sum up to i + offset, inside_i the factor to there
-        carried = xp.where(inside[:-offset] > 0, inside[:-offset] * x[offset:], 0.0)  # 0 times infinity is nothing
+        carried = xp.where(inside[:-offset] > 0, inside[:-offset] * x[offset:], 0.0)  # 0 times NaN is nothing
         x = xp.concat([xp.clip(x[:-offset] + carried, -limit, limit), x[-offset:]])
         inside = xp.concat([inside[:-offset] * inside[offset:], xp.zeros_like(inside[-offset:])])
         offset *= 2

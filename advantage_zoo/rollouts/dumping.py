@@ -16,6 +16,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ class RolloutDump:
     Args:
         folder: Made if it is not there.
         tokenizer: Anything with ``decode(ids, skip_special_tokens=...)`` of NumPy arrays and lists, as tokenizers of
-            transformers have. One that cannot be pickled has the files written in a thread of this process, which
-            takes more of the steps' time; it is said on stderr.
+            transformers have. Where another process cannot have it, as it can't be pickled or its class not be
+            imported, files are written in a thread of this one, which takes more of the steps' time; it is said on
+            stderr, and so is a process that was killed.
         source: Which framework trains; goes into the files' metadata.
 
     Raises:
@@ -43,9 +45,10 @@ class RolloutDump:
     """
 
     def __init__(self, folder: str | Path, tokenizer: Any, *, source: str) -> None:
-        self.folder, self._source = Path(folder), source
+        self.folder, self._source = Path(folder).absolute(), source
         make_folder(self.folder)
         self._writer = _Elsewhere(tokenizer)
+        self._writer.start(self)
         weakref.finalize(self, self._writer.close)  # at exit, too
 
     def write(
@@ -69,7 +72,7 @@ class RolloutDump:
         self.flush()
         shard = Shard.of(batch, part, prompts, responses)
         path = self.folder / f"step_{step:06d}{f'_{part}' if part else ''}.parquet"
-        self._writer.hand_over(shard, path, {"source": self._source, "step": step})
+        self._writer.hand_over(self, shard, path, {"source": self._source, "step": step})
 
     def flush(self) -> None:
         """Wait until everything is on disk.
@@ -99,6 +102,9 @@ def make_folder(folder: Path) -> None:
 class _Elsewhere:
     """A :class:`Writer` in a process of its own, to which a thread speaks; in that thread, if there can be no process.
 
+    Each job of the thread holds the dump that it is for: were it collected as garbage meanwhile, perhaps in that very
+    thread, :meth:`close` would have to wait for the job.
+
     Args:
         tokenizer: The writer's.
     """
@@ -110,11 +116,15 @@ class _Elsewhere:
         self._pending: Future[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._here: Writer | None = None
-        self._thread.submit(self._start)  # it takes a second, while the first rollouts are made
+        self._home = os.getpid()
 
-    def hand_over(self, *what: Any) -> None:
+    def start(self, dump: RolloutDump) -> None:
+        """Start the process, which takes a second, while the first rollouts are made."""
+        self._thread.submit(self._start, dump)
+
+    def hand_over(self, dump: RolloutDump, *what: Any) -> None:
         """What :meth:`Writer.save` takes; comes back at once."""
-        self._pending = self._thread.submit(self._save, *what)
+        self._pending = self._thread.submit(self._save, dump, *what)
 
     def wait(self) -> None:
         """Until it is written; raises what the writer raised."""
@@ -123,18 +133,20 @@ class _Elsewhere:
             pending.result()
 
     def close(self) -> None:
-        """End the process; nobody is left to raise to."""
-        try:
-            self.wait()
-        except Exception as error:
-            print(f"advantage-zoo: the last rollouts are lost: {error}", file=sys.stderr)
-        self._thread.shutdown()
+        """End the process, when no job is left; nobody is left to raise to."""
+        if os.getpid() != self._home:
+            return  # in a fork: thread, process and rollouts are its parent's
+        error = self._pending.exception() if self._pending else None
+        if error is not None:
+            _say(f"the last rollouts are lost: {error}")
+        self._thread.shutdown(wait=False)
         self._end()
 
-    def _start(self) -> None:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        command, pipe = [sys.executable, "-c", SERVE], subprocess.PIPE
+    def _start(self, _: RolloutDump) -> None:
         try:
+            paths = [path or os.getcwd() for path in sys.path if isinstance(path, str)]  # pyright: ignore
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+            command, pipe = [sys.executable, "-P", "-c", SERVE], subprocess.PIPE
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
             refused = _answer(self._process, self._tokenizer)
             if refused is not None:
@@ -142,7 +154,7 @@ class _Elsewhere:
         except Exception as error:
             self._stay(error)
 
-    def _save(self, *what: Any) -> None:
+    def _save(self, _: RolloutDump, *what: Any) -> None:
         failed = None
         if self._process is not None:
             try:
@@ -156,12 +168,11 @@ class _Elsewhere:
 
     def _stay(self, error: Exception) -> None:
         """Write here from now on."""
-        self._end()
         self._here = Writer(self._tokenizer)
-        print(
-            "advantage-zoo: rollouts are written in a thread of the training's own process, which takes more of its "
-            f"time, as a process for it failed ({type(error).__name__}: {error}).",
-            file=sys.stderr,
+        self._end()
+        _say(
+            "rollouts are written in a thread of the training's own process, which takes more of its time, as a "
+            f"process for it failed ({type(error).__name__}: {error})."
         )
 
     def _end(self) -> None:
@@ -171,11 +182,18 @@ class _Elsewhere:
             process.communicate()
 
 
+def _say(what: str) -> None:
+    with suppress(ValueError):  # a stderr that is closed
+        if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            print(f"advantage-zoo: {what}", file=sys.stderr)
+
+
 def _answer(process: "subprocess.Popen[bytes]", request: Any) -> Exception | None:
     assert process.stdin is not None
     assert process.stdout is not None
-    pickle.dump(request, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)  # arrays as they are, without a copy
-    process.stdin.flush()
+    with suppress(BrokenPipeError):  # it has answered already, why it does not listen
+        pickle.dump(request, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)  # arrays as they are, without a copy
+        process.stdin.flush()
     try:
         return pickle.load(process.stdout)
     except EOFError:

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,11 +168,15 @@ def serve() -> None:
     """The process: reads a tokenizer, then what :meth:`Writer.save` takes, and answers each with None or an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the one that trains says when to end
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a tokenizer prints is no answer
+    # What a tokenizer prints is no answer.
+    os.dup2(sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def answer(error: Exception | None) -> None:
+        if error is not None and not isinstance(error, ValueError):  # these, RolloutFileError among them, are sentences
+            error.add_note("".join(traceback.format_exception(error)))
         try:
             said = pickle.dumps(error)
+            pickle.loads(said)  # some can be written and not be read
         except Exception:
             said = pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
         answers.write(said)
