@@ -169,6 +169,7 @@ def measure(
         caller = training.metrics().get("seconds_dump", 0.0)
         return time.perf_counter() - begin, caller if dump else 0.0, processor_time() - cpu
 
+    training.dump(folder, tokenizer).ready()
     rows: list[tuple[float, float, float, float]] = []
     with bar("pairs of steps", WARM_UP + pairs, show) as advance:
         for number in range(WARM_UP + pairs):

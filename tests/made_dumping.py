@@ -38,6 +38,32 @@ class Gated(Letters):
         self.gate.write_text("")
 
 
+class Slow(Letters):
+    """Arrives in another process once its gate, a FIFO that it makes, is opened for writing and closed."""
+
+    def __init__(self, folder):
+        self.gate = folder / "gate"
+        os.mkfifo(self.gate)
+
+    def __reduce__(self):
+        return late, (self.gate,)
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def late(gate):
+    gate.read_text()
+    return Pid()
+
+
+class Pid(Letters):
+    """All texts are the number of the process."""
+
+    def decode(self, ids, **options):
+        return str(os.getpid())
+
+
 class Killer(Letters):
     """Kills the process that made it, from another one."""
 
@@ -99,6 +125,7 @@ def batch_of(step=0):
 
 def write(folder, *steps, part=0, tokenizer=None):
     dump = RolloutDump(folder, tokenizer or Letters(), source="tests")
+    dump.ready()
     for step in steps:
         batch, tokens = batch_of(step)
         dump.write(batch, step=step, part=part, prompts=PROMPTS, responses=tokens)

@@ -13,6 +13,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -74,6 +75,13 @@ class RolloutDump:
         path = self.folder / f"step_{step:06d}{f'_{part}' if part else ''}.parquet"
         self._writer.hand_over(self, shard, path, {"source": self._source, "step": step})
 
+    def ready(self) -> bool:
+        """Wait until the process that writes has started, and tell whether it has.
+
+        Nobody needs to: it takes a second or two, and until then a thread writes.
+        """
+        return self._writer.ready()
+
     def flush(self) -> None:
         """Wait until everything is on disk.
 
@@ -100,9 +108,9 @@ def make_folder(folder: Path) -> None:
 
 
 class _Elsewhere:
-    """A :class:`Writer` in a process of its own, to which a thread speaks; in that thread, if there can be no process.
+    """A :class:`Writer` in a process of its own, to which a thread speaks. Where there is none, the thread writes.
 
-    Each job of the thread holds the dump that it is for: were it collected as garbage meanwhile, perhaps in that very
+    Each thread's job holds the dump that it is for: were it collected as garbage meanwhile, perhaps in that very
     thread, :meth:`close` would have to wait for the job.
 
     Args:
@@ -112,15 +120,21 @@ class _Elsewhere:
     def __init__(self, tokenizer: Any) -> None:
         # A copy: while one thread looks at it, another may not set the same tokenizer's padding ("Already borrowed").
         self._tokenizer = copy.deepcopy(tokenizer)
+        self._here = Writer(self._tokenizer)
         self._thread = ThreadPoolExecutor(1, "advantage_zoo_dump")
         self._pending: Future[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._here: Writer | None = None
+        self._started, self._answers, self._closed = threading.Event(), False, False
         self._home = os.getpid()
 
     def start(self, dump: RolloutDump) -> None:
-        """Start the process, which takes a second, while the first rollouts are made."""
-        self._thread.submit(self._start, dump)
+        """Start the process; comes back at once."""
+        threading.Thread(target=self._start, args=(dump,), daemon=True).start()
+
+    def ready(self) -> bool:
+        """Whether there is a process, once that is known."""
+        self._started.wait()
+        return self._answers
 
     def hand_over(self, dump: RolloutDump, *what: Any) -> None:
         """What :meth:`Writer.save` takes; comes back at once."""
@@ -140,6 +154,7 @@ class _Elsewhere:
         if error is not None:
             _say(f"the last rollouts are lost: {error}")
         self._thread.shutdown(wait=False)
+        self._closed = True
         self._end()
 
     def _start(self, _: RolloutDump) -> None:
@@ -151,29 +166,33 @@ class _Elsewhere:
             refused = _answer(self._process, self._tokenizer)
             if refused is not None:
                 raise refused
+            self._answers = True
         except Exception as error:
             self._stay(error)
+        finally:
+            self._started.set()
 
     def _save(self, _: RolloutDump, *what: Any) -> None:
-        failed = None
-        if self._process is not None:
+        if self._answers and self._process is not None:
             try:
                 failed = _answer(self._process, what)
             except Exception as error:
                 self._stay(error)
-        if self._here is not None:
-            self._here.save(*what)
-        if failed is not None:
-            raise failed
+            else:
+                if failed is not None:
+                    raise failed
+                return
+        self._here.save(*what)
 
     def _stay(self, error: Exception) -> None:
         """Write here from now on."""
-        self._here = Writer(self._tokenizer)
+        self._answers = False
         self._end()
-        _say(
-            "rollouts are written in a thread of the training's own process, which takes more of its time, as a "
-            f"process for it failed ({type(error).__name__}: {error})."
-        )
+        if not self._closed:
+            _say(
+                "rollouts are written in a thread of the training's own process, which takes more of its time, as a "
+                f"process for it failed ({type(error).__name__}: {error})."
+            )
 
     def _end(self) -> None:
         process, self._process = self._process, None
