@@ -30,6 +30,11 @@ def test_a_process_that_ends_without_a_flush_has_written_everything(tmp_path):
     assert len(read_rollouts(tmp_path / "step_000001.parquet")) == 4
 
 
+def test_a_process_that_ends_while_the_other_one_starts_ends_in_silence(tmp_path):
+    assert process(tmp_path, "dump = t.RolloutDump(folder, t.Letters(), source='tests')\nstep(1)") == (0, "")
+    assert len(read_rollouts(tmp_path / "step_000001.parquet")) == 4
+
+
 FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
 """No file may be longer than 100 bytes: to the process, and to those that it starts, it looks like a full disk."""
 

@@ -129,7 +129,8 @@ class _Elsewhere:
 
     def start(self, dump: RolloutDump) -> None:
         """Start the process; comes back at once."""
-        threading.Thread(target=self._start, args=(dump,), daemon=True).start()
+        self._starter = threading.Thread(target=self._start, args=(dump,), daemon=True)
+        self._starter.start()
 
     def ready(self) -> bool:
         """Whether there is a process, once that is known."""
@@ -156,6 +157,9 @@ class _Elsewhere:
         self._thread.shutdown(wait=False)
         self._closed = True
         self._end()
+        if self._starter is not threading.current_thread():
+            self._starter.join()  # the interpreter would end it amid whatever it does
+            self._end()
 
     def _start(self, _: RolloutDump) -> None:
         try:
