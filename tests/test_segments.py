@@ -1,7 +1,6 @@
 """Sums, maxima, running sums and recurrences over segments, by themselves: values, dtypes, devices, gradients."""
 
 import math
-import operator
 
 import numpy as np
 import pytest
@@ -211,4 +210,5 @@ def test_results_are_made_where_the_array_is(torch):
     )
     assert {(array.device.type, array.dtype) for array in made} == {("meta", torch.float32)}
     assert [array.shape[0] for array in made] == [1, 6, 1, 6, 8, 8, 8, 8]
-    assert operator.attrgetter("device.type", "dtype")(pair_ids(ids, ids)) == ("meta", torch.int64)
+    pairs = pair_ids(ids, ids)
+    assert (pairs.device.type, pairs.dtype) == ("meta", torch.int64)
