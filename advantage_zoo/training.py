@@ -71,6 +71,11 @@ class Training:
             self._dumps[folder] = RolloutDump(folder, tokenizer, source=self.framework)
         return self._dumps[folder]
 
+    def ready(self) -> None:
+        """Wait until the processes that write have started, which takes cores from the steps meanwhile."""
+        for dump in self._dumps.values():
+            dump.ready()
+
     def flush(self) -> None:
         """Wait until rollouts are on disk; it counts as time of dumping.
 

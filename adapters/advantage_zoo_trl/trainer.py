@@ -89,9 +89,11 @@ class ZooGRPOTrainer(GRPOTrainer):
 
     def train(self, *given: Any, **named: Any) -> Any:
         """TRL's training; when it has ended, all rollouts are on disk."""
+        training = self._training["train"]
+        training.ready()
         output = super().train(*given, **named)
         try:
-            self._training["train"].flush()
+            training.flush()
         except Exception as error:  # the policy has been trained, and is not lost for it
             warnings.warn(f"The last rollouts are lost: {error}", stacklevel=2)
         return output

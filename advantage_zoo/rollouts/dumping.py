@@ -78,7 +78,7 @@ class RolloutDump:
     def ready(self) -> bool:
         """Wait until the process that writes has started, and tell whether it has.
 
-        Nobody needs to: it takes a second or two, and until then a thread writes.
+        It takes a second or two, and until then a thread writes; who waits before the first step keeps both out of it.
         """
         return self._writer.ready()
 

@@ -129,9 +129,9 @@ def command(inputs, folder, *overrides):
     return [sys.executable, "-m", "verl.trainer.main_ppo", *STOCK.split(), *paths, *overrides]
 
 
-def train(inputs, folder, *overrides, timeout=1200, **env):
+def train(inputs, folder, *overrides, timeout=1200, again=False, **env):
     """Run the stock command to its end, in a Ray cluster of its own, whatever else runs on this machine."""
-    (folder / "records").mkdir()
+    (folder / "records").mkdir(exist_ok=True)
     ray = tempfile.mkdtemp(prefix="ray")  # pytest's folders are too deep for the sockets in it
     ours = {
         "VERL_PLATFORM": "cpu",
@@ -155,4 +155,7 @@ def train(inputs, folder, *overrides, timeout=1200, **env):
         check=False,
     )
     shutil.rmtree(ray, ignore_errors=True)
+    if done.returncode and "EADDRINUSE" in done.stdout and not again:
+        # verl looks for a free port long before it listens there, and Ray's processes may have taken it meanwhile.
+        return train(inputs, folder, *overrides, timeout=timeout, again=True, **env)
     return Run(done.returncode, done.stdout, folder)
