@@ -79,7 +79,8 @@ def stretches(files: Files, tokens: int) -> list[Stretch]:
         for i, size in enumerate(shard.tokens):
             held += size
             if held >= tokens or i == len(shard.tokens) - 1:
-                found.append(Stretch(shard, range(begin, i + 1)))
+                if sum(shard.row_groups[begin : i + 1]):  # a row group may be empty
+                    found.append(Stretch(shard, range(begin, i + 1)))
                 begin, held = i + 1, 0
     return found
 
@@ -95,7 +96,7 @@ def scan(stretch: Stretch, names: Sequence[str]) -> tuple[list[NDArray[Any]], ND
             column.append(x)
         if "entropies" in part.tokens:
             counts += upper_counts(part.tokens["entropies"][part.mask])
-    return [np.concatenate(column) if column else np.zeros(0) for column in columns], counts
+    return [np.concatenate(column) for column in columns], counts
 
 
 def scan_lower(stretch: Stretch, names: Sequence[str], halves: Sequence[int]) -> NDArray[np.int64]:
@@ -112,7 +113,7 @@ def survey(files: Files, mapped: Map, advance: Advance) -> Survey:
     have = files.columns
     tokens = [name for name in ("entropies", "response_mask") if name in have]
     other = next((name for name in A_TOKEN if name in have), "token_ids")
-    names = ["reward", "group", *(["step"] if "step" in have else []), *(tokens or [other])]
+    names = ["reward", "group", *(tokens or [other])]
     tasks = stretches(files, 16 * READ)
     columns: list[list[NDArray[Any]]] = [[] for _ in range(5)]
     upper = np.zeros(2**16, dtype=np.int64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from advantage_zoo.rollouts.parquet import columns_of, made_of
 from advantage_zoo.rollouts.rollouts import Rollouts
-from advantage_zoo.rollouts.shards import Shard, common_columns, read
+from advantage_zoo.rollouts.shards import Shard, common_columns, ragged, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +34,7 @@ def load(
     Raises:
         RolloutFileError: A file is damaged, or a value does not fit.
     """
-    names, _ = common_columns(shards)
+    names, _ = common_columns(shards)  # and the steps
     starts = np.cumsum([0, *(shard.rows for shard in shards)]).tolist()
     parts: list[dict[str, Any]] = []
     for start, shard in zip(starts, shards, strict=False):
@@ -64,7 +64,10 @@ def _table(shard: Shard, names: list[str], rows: NDArray[np.int64]) -> "pa.Table
     tables: list[pa.Table] = []
     for group in np.unique(np.searchsorted(ends, rows, side="right")).tolist():
         for first, batch in read(shard, names, range(group, group + 1), READ):
-            tables.append(pa.Table.from_batches([batch]).take(_inside(rows, first, first + batch.num_rows)))
+            inside = _inside(rows, first, first + batch.num_rows)
+            some = batch.take(inside)
+            ragged(shard, some, first + inside)  # refuses what does not fit, by its place in the file
+            tables.append(pa.Table.from_batches([some]))
     return pa.concat_tables(tables)
 
 

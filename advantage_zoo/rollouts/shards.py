@@ -58,7 +58,8 @@ class Shard:
     def step(self) -> int | None:
         """The training step that the whole file is of, as files that a trainer dumps say it."""
         step = self.metadata.get("step")
-        return step if isinstance(step, int) and "step" not in self.columns else None
+        whole = isinstance(step, int) and not isinstance(step, bool) and -(2**63) <= step < 2**63
+        return step if whole and "step" not in self.columns else None
 
 
 def open_shards(paths: Sequence[Path]) -> tuple[list[Shard], list[str]]:
@@ -79,10 +80,13 @@ def open_shards(paths: Sequence[Path]) -> tuple[list[Shard], list[str]]:
     if len(broken) >= len(found):
         many = f"; so are {len(broken)} of {len(paths)} files" if len(broken) > 1 else ""
         raise RolloutFileError(f"{broken[0]}{many}.")
+    empty = [shard.path for shard in found if not shard.rows]
+    found = [shard for shard in found if shard.rows]
     rows = sum(shard.rows for shard in found)
     if rows == 0:
         raise RolloutFileError(f"{paths[0]} holds no rows; a rollout file holds at least one response.")
-    return found, [f"{words}; it is left out, the other {len(found)} files hold {rows} rows." for words in broken]
+    without = [*broken, *(f"{path} holds no rows" for path in empty)]
+    return found, [f"{words}; it is left out, the other {len(found)} files hold {rows} rows." for words in without]
 
 
 def _opened(path: Path) -> Shard:
@@ -133,6 +137,8 @@ def common_columns(shards: Sequence[Shard]) -> tuple[frozenset[str], list[str]]:
 def read(shard: Shard, names: Iterable[str], groups: range, tokens: int) -> Iterator[tuple[int, "pa.RecordBatch"]]:
     """Columns of some row groups, about so many tokens at a time, each with the row of the file that it begins with.
 
+    The step comes with them where it is a column, which other files may have in their metadata.
+
     Raises:
         RolloutFileError: The file is damaged there.
     """
@@ -142,11 +148,12 @@ def read(shard: Shard, names: Iterable[str], groups: range, tokens: int) -> Iter
     row = sum(shard.row_groups[: groups.start])
     rows = sum(shard.row_groups[groups.start : groups.stop])
     a_row = max(1, sum(shard.tokens[groups.start : groups.stop]) // max(rows, 1))
+    wanted = sorted({*names, *({"step"} & shard.columns)})
     try:
         # Without pre_buffer, pyarrow's default, which holds the bytes of all row groups that are asked for.
         with pq.ParquetFile(shard.path, buffer_size=BUFFER, pre_buffer=False) as file:
             size = max(1, tokens // a_row)
-            for batch in file.iter_batches(size, list(groups), list(names), use_threads=False):
+            for batch in file.iter_batches(size, list(groups), wanted, use_threads=False):
                 yield row, batch
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
@@ -159,7 +166,7 @@ def computed_from(columns: frozenset[str]) -> list[str]:
     """The columns that a comparison reads, of those that there are: not the text."""
     names = [name for name in A_TOKEN if name in columns]
     steps = ["step_correct"] if "step_index" in columns else []
-    return ["reward", "group", *(["step"] if "step" in columns else []), *(names or ["token_ids"]), *steps]
+    return ["reward", "group", *(names or ["token_ids"]), *steps]
 
 
 def ragged(shard: Shard, batch: "pa.RecordBatch", rows: NDArray[np.int64]) -> Ragged:
@@ -182,7 +189,7 @@ def ragged(shard: Shard, batch: "pa.RecordBatch", rows: NDArray[np.int64]) -> Ra
     _refuse(shard.path, "rewards", ~np.isfinite(rewards), rewards, rows)
     lengths: NDArray[np.int64] | None = None
     tokens: dict[str, NDArray[Any]] = {}
-    for name in (*A_TOKEN, "token_ids"):
+    for name in (*A_TOKEN, "token_ids", "tokens"):
         if name not in columns:
             continue
         own = _lengths(columns[name])

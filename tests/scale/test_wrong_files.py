@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from large import LITTLE, _written, compared, cut
+from large import LITTLE, _written, compared, cut, far_apart, numbers, with_steps
 from made_rollouts import rollout_file
 
 from advantage_zoo.rollouts import RolloutFileError
@@ -25,6 +25,7 @@ def test_a_truncated_shard_among_many_is_named_and_the_rest_counted(shipped, tmp
         compared([tmp_path])
 
 
+@pytest.mark.parametrize("memory", [4.0, LITTLE])
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
@@ -33,17 +34,18 @@ def test_a_truncated_shard_among_many_is_named_and_the_rest_counted(shipped, tmp
         ("logprobs", 0.5, "logprobs, row 203, token 1, is 0.5; expected at most 0 nats"),
     ],
 )
-def test_a_value_that_cannot_be_is_found_wherever_it_is(shipped, tmp_path, column, value, words):
+def test_a_value_that_cannot_be_is_found_wherever_it_is(shipped, tmp_path, column, value, words, memory):
     rows = shipped[column].to_pylist()
     rows[503][1] = value
     spoiled = shipped.set_column(shipped.schema.get_field_index(column), column, pa.array(rows, pa.list_(pa.float32())))
     cut(spoiled, tmp_path, [300, 700], 90)
     with pytest.raises(RolloutFileError, match=words) as failed:
-        compared([tmp_path], estimators=["grpo"], memory=LITTLE)
+        compared([tmp_path], estimators=["grpo"], memory=memory)
     assert "part_01.parquet" in str(failed.value)
 
 
-def test_rewards_lengths_steps_and_nulls_are_looked_at(shipped, tmp_path):
+@pytest.mark.parametrize("memory", [4.0, LITTLE])
+def test_rewards_lengths_steps_and_nulls_are_looked_at(shipped, tmp_path, memory):
     def spoiled(column, row, value):
         rows = shipped[column].to_pylist()
         rows[row] = value
@@ -57,9 +59,43 @@ def test_rewards_lengths_steps_and_nulls_are_looked_at(shipped, tmp_path):
         ("entropies", 9, [None, 1.0], "column 'entropies', row 9, entry 0, is null"),
         ("step_correct", 11, [], r"step_index, row 11, token 0, is 0; expected -1 to -1"),
     ]:
+        whole = _written(shipped, tmp_path / "whole.parquet")
         path = _written(spoiled(column, row, value), tmp_path / "spoiled.parquet")
-        with pytest.raises(RolloutFileError, match=words):
-            compared([path], estimators=["grpo,ep_grpo"], memory=LITTLE)
+        with pytest.raises(RolloutFileError, match=words) as failed:
+            compared([whole, path], estimators=["grpo,ep_grpo"], memory=memory)
+        assert "spoiled.parquet" in str(failed.value)
+
+
+@pytest.mark.parametrize("memory", [4.0, LITTLE])
+def test_a_file_without_rows_is_left_out_and_said(shipped, tmp_path, memory):
+    """A trainer writes one for a step in which every response is padding. Its groups are named anew at each step."""
+    stepped = with_steps(shipped, np.arange(len(shipped)) // 512)
+    shift = pa.array(2**60 + np.asarray(shipped["group"]) % 16)
+    ours = stepped.set_column(stepped.schema.get_field_index("group"), "group", shift)
+    paths = cut(ours, tmp_path, [300], 100)
+    expected, _ = compared(paths, estimators=["grpo"])
+    assert expected.totals.groups == 32
+    empty = _written(ours.slice(0, 0).drop_columns(["entropies"]), tmp_path / "part_00_b.parquet")
+    with pq.ParquetWriter(paths[1], ours.schema) as writer:  # a row group without rows, too
+        for rows in (ours.slice(0, 0), ours.slice(300)):
+            writer.write_table(rows)
+    found, notes = compared([tmp_path], estimators=["grpo"], memory=memory)
+    assert far_apart(numbers(expected), numbers(found)) == []
+    assert f"{empty} holds no rows; it is left out, the other 2 files hold {len(shipped)} rows." in notes
+
+
+@pytest.mark.parametrize("memory", [4.0, 0.006])
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_step_may_be_a_column_of_some_files_and_in_the_metadata_of_others(shipped, tmp_path, memory, order):
+    stepped = with_steps(shipped, np.arange(len(shipped)) // 256)
+    group = pa.array(np.asarray(shipped["group"]) % 32)  # numbered from 0 at each step
+    stepped = stepped.set_column(stepped.schema.get_field_index("group"), "group", group)
+    whole, _ = compared([_written(stepped, tmp_path / "whole.parquet")], estimators=["lite_ppo"])
+    last = stepped.slice(768).drop_columns(["step"]).replace_schema_metadata({b"advantage_zoo": b'{"step": 3}'})
+    paths = [_written(table, tmp_path / f"{len(table)}.parquet") for table in (stepped.slice(0, 768), last)][::order]
+    found, _ = compared(paths, estimators=["lite_ppo"], memory=memory)
+    assert found.totals.groups == 128
+    assert far_apart(numbers(whole), numbers(found)) == []
 
 
 def test_a_signal_that_some_files_lack_is_left_out_and_said(shipped, tmp_path):
