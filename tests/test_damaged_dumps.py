@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from made_dumps import lines, trl, verl
+from made_dumps import lines, parquet, trl, verl
 from made_rollouts import rollout_file
 
 from advantage_zoo.cli import main
@@ -102,6 +102,30 @@ def test_damage_in_the_middle_of_a_parquet_file_costs_its_row_group(tmp_path):
     assert len(rollouts) == 8
     assert notes[0].startswith("4 of 12 rows are left out")
     assert "c.parquet, rows 4 to 7, can't be read" in notes[0]
+
+
+def test_of_several_files_those_that_cannot_be_read_are_left_out_and_said(tmp_path):
+    for step in (1, 2, 3, 4, 5):
+        rewards, said = {"right": [1.0, 0.0, 1.0, 1.0]}, [f"{step} {i}" for i in range(4)]
+        path = parquet(tmp_path / f"c_{step}.parquet", trl(rewards, [0.7, -0.7, 0.0, 0.0], step, said))
+        if step == 2:
+            path.write_bytes(path.read_bytes()[:-10])
+        if step == 4:
+            path.write_bytes(b"")
+    (tmp_path / "c_6.jsonl").write_text("")
+    rollouts, notes = read(tmp_path)
+    assert rollouts.steps == [step for step in (1, 3, 5) for _ in range(4)]
+    for name, why in (
+        ("c_2.parquet", "is not a readable"),
+        ("c_4.parquet", "is not a"),
+        ("c_6.jsonl", "holds no rows"),
+    ):
+        (note,) = [note for note in notes if name in note]
+        assert why in note
+        assert note.endswith("; it is left out.")
+    (tmp_path / "c_1.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RolloutFileError, match=r"c_4.parquet is not a readable Parquet file"):
+        read(tmp_path)
 
 
 def refused(*words):

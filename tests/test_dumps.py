@@ -1,6 +1,8 @@
 """Dumps of verl and TRL, and plain tables: what is read, and what is said."""
 
+import os
 import tracemalloc
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +141,7 @@ def test_trls_distillation_has_no_rewards(tmp_path):
 
 def rows_of(rollouts):
     """Rows of a table that holds all that rollouts do, under other names."""
-    singular = {"prompt": "prompts", "text": "texts", "reward": "rewards", "group": "groups"}
+    singular = {"prompt": "prompts", "text": "texts", "reward": "rewards", "group": "groups", "step": "steps"}
     found = []
     for row in range(len(rollouts)):
         values = {name: getattr(rollouts, singular.get(name, name)) for name in COLUMNS}
@@ -150,7 +152,8 @@ def rows_of(rollouts):
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_column_map_reads_everything_that_our_own_files_hold(tmp_path, kind):
-    made = made_rollouts(response_mask=[[True] * len(row) for row in made_rollouts().tokens])
+    plain = made_rollouts()
+    made = made_rollouts(response_mask=[[True] * len(row) for row in plain.tokens], steps=[7] * len(plain))
     rows = rows_of(made)
     path = tmp_path / f"mine.{kind}"
     if kind == "jsonl":
@@ -159,7 +162,7 @@ def test_a_column_map_reads_everything_that_our_own_files_hold(tmp_path, kind):
         pq.write_table(pa.Table.from_pylist(rows), path)
     rollouts, notes = read(path, {name: f"my_{name}" for name in COLUMNS})
     assert notes == []
-    for name in ("prompts", "texts", "tokens", "rewards", "response_mask", "step_index", "step_correct"):
+    for name in ("prompts", "texts", "tokens", "rewards", "steps", "response_mask", "step_index", "step_correct"):
         assert getattr(rollouts, name) == getattr(made, name), name
     for name in ("logprobs", "ref_logprobs", "entropies"):
         for mine, theirs in zip(getattr(rollouts, name), getattr(made, name), strict=True):
@@ -242,3 +245,25 @@ def test_what_trl_wrote():
     assert all(rollouts.groups.count(group) == 4 for group in rollouts.groups)
     assert len({reward % 1 for reward in rollouts.rewards}) > 3  # shares of digits, and 1 for a long response
     assert notes == ["The reward is digits + long; --columns reward=... takes another.", WORDS]
+
+
+def test_the_step_of_a_rollout_file_s_metadata_is_that_of_its_rows_under_a_column_map(tmp_path):
+    for step in (3, 4):
+        rollout_file(tmp_path / f"{step}.parquet", metadata={"step": step})
+    rollouts, _ = read(tmp_path, {"reward": "reward"})
+    groups = len(set(read_rollouts(tmp_path / "3.parquet").groups))
+    assert rollouts.steps == [3] * (len(rollouts) // 2) + [4] * (len(rollouts) // 2)
+    assert len(set(rollouts.groups)) == 2 * groups
+
+
+def test_a_reward_may_be_a_decimal(tmp_path):
+    table = pa.table({"prompt": ["p", "p"], "text": ["a", "b"], "reward": pa.array([Decimal("0.25"), Decimal("1.50")])})
+    pq.write_table(table, tmp_path / "mine.parquet")
+    assert read(tmp_path / "mine.parquet", {"text": "text"})[0].rewards == [0.25, 1.5]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(RolloutFileError, match=r"rows.jsonl is neither a file nor a folder.*; save it first"):
+        read(tmp_path / "rows.jsonl")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from advantage_zoo.rollouts import read
+from advantage_zoo.rollouts.dumps import WORDS
 
 PLAIN = [
     {"prompt": p, "text": t, "reward": r} for p, t, r in (("p", "a", 1), ("p", "b", 0), ("q", "c", 0), ("q", "d", 1))
@@ -23,6 +24,10 @@ def written(path, rows):
         ({"reward": HUGE}, f"has no finite number in reward: {str(HUGE)[:40]}."),
         ({"reward": "1.0"}, "has no finite number in reward: '1.0'."),
         ({"step": HUGE}, "which is no 64-bit integer."),
+        ({"prompt": None}, "has no prompt."),
+        ({"text": float("nan")}, "has no text."),  # pandas' null
+        ({"logprobs": [0.5]}, "has logprobs with 0.5 at token 0; expected at most 0."),
+        ({"entropies": [-0.5]}, "has entropies with -0.5 at token 0; expected at least 0."),
         ({"logprobs": [-HUGE]}, "has logprobs that are no numbers of nats."),
         ({"logprobs": [[-1.0]]}, "has logprobs that are lists; expected one number a token."),
         ({"step_correct": ["yes"]}, "has step_correct ['yes']; expected a list of true, false or null, one a step."),
@@ -55,6 +60,27 @@ def test_a_prompt_of_verl_may_be_a_conversation(tmp_path, prompt):
 def test_any_step_tells_groups_apart(tmp_path):
     rows = [row | {"step": step} for row, step in zip(PLAIN, ([1], [1], [1], {"a": 2}), strict=True)]
     assert read(written(tmp_path / "mine.jsonl", rows))[0].groups == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", [float, int])
+def test_steps_are_whole_numbers_of_any_kind_and_may_have_another_name(tmp_path, kind):
+    rows = [row | {"at": kind(i // 2), "prompt": "p"} for i, row in enumerate(PLAIN)]
+    rollouts, notes = read(written(tmp_path / "mine.jsonl", rows), {"step": "at"})
+    assert (rollouts.steps, rollouts.groups, notes) == ([0, 0, 1, 1], [0, 0, 1, 1], [WORDS])
+
+
+@pytest.mark.parametrize("steps", [[1, 1, 1, None], ["first"] * 4, [1.5, 1, 1, 1]])
+def test_steps_that_are_left_out_are_said(tmp_path, steps):
+    rows = [row | {"step": step} for row, step in zip(PLAIN, steps, strict=True)]
+    rollouts, notes = read(written(tmp_path / "mine.jsonl", rows))
+    lacking = sum(not isinstance(step, int) for step in steps)
+    assert rollouts.steps is None
+    assert f"step is no batch's: {lacking} of 4 rows have no integer there." in notes
+
+
+def test_a_group_is_one_whether_its_number_is_whole_or_a_float(tmp_path):
+    rows = [row | {"group": group} for row, group in zip(PLAIN, [7, 7.0, 8, 8.0], strict=True)]
+    assert read(written(tmp_path / "mine.jsonl", rows))[0].groups == [0, 0, 1, 1]
 
 
 def test_columns_of_trl_in_another_order(tmp_path):

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from advantage_zoo.rollouts import RolloutFileError
+from advantage_zoo.rollouts.columns import first_line
 from advantage_zoo.rollouts.dumps import UNKNOWN_ID, Dump
 from advantage_zoo.rollouts.messages import POLICY
 from advantage_zoo.rollouts.parquet import from_table, is_rollout_file, make_table, read_metadata, schema
@@ -62,8 +63,7 @@ class OurFile:
                 self.rows = file.metadata.num_rows
                 stored = file.schema_arrow
         except (pa.ArrowException, OSError) as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-            raise RolloutFileError(f"{path} is not a readable Parquet file ({first}).") from error
+            raise RolloutFileError(f"{path} is not a readable Parquet file ({first_line(error)}).") from error
         if self.rows == 0:
             raise RolloutFileError(f"{path} holds no rows; a rollout file holds at least one response.")
         self.metadata = read_metadata(path, stored)
@@ -75,11 +75,19 @@ class OurFile:
     def chunks(self, tokeniser: Tokeniser, size: int) -> Iterator[Chunk]:
         """All rows, in order."""
         start = 0
-        with pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=size):
-                table = pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
-                yield self._chunk(tokeniser, table, start)
-                start += table.num_rows
+        for table in self._tables(size):
+            yield self._chunk(tokeniser, table, start)
+            start += table.num_rows
+
+    def _tables(self, size: int) -> Iterator[pa.Table]:
+        try:
+            with pq.ParquetFile(
+                self.path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True
+            ) as file:
+                for batch in file.iter_batches(batch_size=size):
+                    yield pa.Table.from_batches([batch]).replace_schema_metadata(file.schema_arrow.metadata)
+        except (pa.ArrowException, OSError) as error:
+            raise RolloutFileError(f"{self.path} is damaged ({first_line(error)}); write it anew.") from error
 
     def _chunk(self, tokeniser: Tokeniser, table: pa.Table, start: int) -> Chunk:
         rollouts = from_table(f"{self.path}, counted from row {start}", table)
@@ -108,10 +116,10 @@ class DumpFile:
         self._stepped = True
         some: set[str] = set()
         self.has_step = True
-        for _, raw, row in self._dump.rows():
+        for _, _, row in self._dump.rows():
             self.rows += 1
             words += row["words"]
-            self.steps |= {raw.get("step")} - {None}
+            self.steps |= {row.get("step")} - {None}
             self.has_step &= "step" in row
             self._stepped &= "step" in row
             some |= {"response_mask", "step_index"} & set(row)

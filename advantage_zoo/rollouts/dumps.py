@@ -7,7 +7,7 @@ of v1), and TRL 1.16.0, ``GRPOTrainer.log``. OpenRLHF 0.11.2 writes no log of it
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from advantage_zoo.suggestions import nearest
 NEEDED = ("prompt", "text", "reward")
 """Columns without which there is nothing to compare."""
 
-COLUMNS = (*NEEDED, "group", "tokens", *TOKEN_LISTS, "step_correct")
+COLUMNS = (*NEEDED, "group", "step", "tokens", *TOKEN_LISTS, "step_correct")
 """What ``--columns`` maps from; the names of the rollout file's schema."""
 
 UNKNOWN_ID = -1
@@ -90,19 +90,21 @@ def recognise(row: Mapping[str, Any]) -> Format:
     if {"input", "output", "score"} <= set(row):
         return Format("verl", {"prompt": "input", "text": "output", "reward": "score"}, _verl_group)
     if {"prompt", "completion", "step"} <= set(row):
-        return Format("TRL", {"text": "completion"}, lambda row: (_step(row), prompt_text(row["prompt"])))
-    return Format("plain", {}, lambda row: (_step(row), prompt_text(row.get("prompt"))))
+        return Format("TRL", {"text": "completion"}, lambda row: prompt_text(row["prompt"]))
+    return Format("plain", {}, lambda row: prompt_text(row.get("prompt")))
 
 
 def _verl_group(row: Mapping[str, Any]) -> Hashable:
     """v1 writes ``uid``, which is the prompt's, the session's number and the output's; others only the prompt."""
     key = _VERL_KEY.fullmatch(str(row.get("uid", "")))
-    return (_step(row), key[1] if key else prompt_text(row.get("input")))
+    return key[1] if key else prompt_text(row.get("input"))
 
 
-def _step(row: Mapping[str, Any]) -> Hashable:
-    step = row.get("step")
-    return step if isinstance(step, Hashable) else repr(step)
+def _plain(value: Any) -> Any:
+    """Whole numbers as such, which pandas makes floats where another row has none; no number is no value."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
 
 
 class Dump:
@@ -164,8 +166,8 @@ class Dump:
         )
 
     def _key(self, row: Mapping[str, Any]) -> Hashable:
-        named = row.get(self.names["group"])
-        return self.format.group(row) if named is None else (_step(row), repr(named))
+        step, named = (_plain(row.get(self.names[name])) for name in ("step", "group"))
+        return repr(step), self.format.group(row) if named is None else (repr(named),)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         """The place, the row as it stands in the file, and the row by the names of our schema, of each usable row.
@@ -206,6 +208,10 @@ class Dump:
         if any(row["words"] for row in rows):
             self.notes.append(WORDS)
         optional: dict[str, Any] = {}
+        unstepped = sum("step" not in row for row in rows)
+        if unstepped and any(row["stepped"] for row in rows):
+            column = self.names["step"]
+            self.notes.append(f"{column} is no batch's: {unstepped} of {len(rows)} rows have no integer there.")
         for name in (*SIGNALS, "response_mask", "step_index", "step_correct"):
             lacking = sum(name not in row for row in rows)
             if lacking == 0:
@@ -222,7 +228,7 @@ class Dump:
                 token_ids=[row["token_ids"] for row in rows],
                 rewards=[row["reward"] for row in rows],
                 groups=groups,
-                steps=_steps(rows),
+                steps=None if unstepped else [row["step"] for row in rows],
                 metadata={"format": self.format.name, "files": len(files_of(self.path)), "notes": list(self.notes)},
                 **optional,
             )
@@ -232,13 +238,16 @@ class Dump:
     def _row(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """One row by the names of our schema."""
         given = {name: raw.get(self.names[name]) for name in COLUMNS if name != "reward"}
-        if given["text"] is None:
-            raise RowError(f"has no {self.names['text']}")
+        for name in ("text", "prompt"):
+            if _plain(given[name]) is None:
+                raise RowError(f"has no {self.names[name]}")
         row: dict[str, Any] = {"prompt": prompt_text(given["prompt"]), "group": self._key(raw)}
-        if isinstance(raw.get("step"), int):
-            row["step"] = raw["step"]
-            if not -(2**63) <= row["step"] < 2**63:
-                raise RowError(f"has step {row['step']}, which is no 64-bit integer")
+        step = _plain(given["step"])
+        row["stepped"] = step is not None
+        if isinstance(step, int):
+            row["step"] = step
+            if not -(2**63) <= step < 2**63:
+                raise RowError(f"has step {step}, which is no 64-bit integer")
         row["reward"] = self.reward.of(raw)
         if not math.isfinite(row["reward"]):
             raise RowError(f"has no finite number in {self.reward}: {self.reward.found(raw)}")
@@ -251,8 +260,3 @@ class Dump:
         if not row["words"]:
             row |= token_lists(given, len(row["tokens"]))
         return row
-
-
-def _steps(rows: Sequence[Mapping[str, Any]]) -> list[int] | None:
-    """The training step of each row, if all say it."""
-    return [row["step"] for row in rows] if all("step" in row for row in rows) else None

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from advantage_zoo.rollouts.rollouts import NO_STEP, SIGNALS
+from advantage_zoo.validation import SLACK
 
 TOKEN_LISTS = ("token_ids", *SIGNALS, "response_mask", "step_index")
 
@@ -41,7 +42,7 @@ def token_lists(given: Mapping[str, Any], count: int) -> dict[str, Any]:
     if given["step_correct"] is not None:
         found["step_correct"] = _verdicts(given["step_correct"])
     _refuse_misplaced(found)
-    _refuse_infinite(found)
+    _refuse_values(found)
     return found
 
 
@@ -62,13 +63,19 @@ def _refuse_misplaced(found: Mapping[str, Any]) -> None:
             raise RowError(f"has step_index with {index} at token {token}; expected -1 to {steps - 1}")
 
 
-def _refuse_infinite(found: Mapping[str, Any]) -> None:
+def _refuse_values(found: Mapping[str, Any]) -> None:
+    """Numbers that are none, and nats that can't be, at emitted tokens."""
     import numpy as np
 
-    for name in found.keys() & set(SIGNALS):
-        bad = ~np.isfinite(found[name]) & np.asarray(found.get("response_mask", True))
-        if bad.any():
-            raise RowError(f"has {name} with {found[name][int(bad.argmax())]} at token {int(bad.argmax())}")
+    for name in SIGNALS:
+        if name not in found:
+            continue
+        x, emitted = found[name], np.asarray(found.get("response_mask", True))
+        beyond, wanted = (x < -SLACK, "at least 0") if name == "entropies" else (x > SLACK, "at most 0")
+        for bad, sentence in ((~np.isfinite(x), "a finite number"), (beyond, wanted)):
+            if (bad & emitted).any():
+                token = int((bad & emitted).argmax())
+                raise RowError(f"has {name} with {x[token]} at token {token}; expected {sentence}")
 
 
 def _numbers(name: str, values: Sequence[Any]) -> Any:

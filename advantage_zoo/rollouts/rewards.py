@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from advantage_zoo.rollouts.parquet import RolloutFileError
@@ -87,7 +88,7 @@ def trl_reward(
 def _float(value: Any) -> float:
     """The number that ``value`` is, infinity if no float is as large; NaN if it is none."""
     try:
-        return float(value) if isinstance(value, int | float) else math.nan
+        return float(value) if isinstance(value, int | float | Decimal) else math.nan
     except OverflowError:
         return math.inf
 

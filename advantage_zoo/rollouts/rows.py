@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from advantage_zoo.rollouts.parquet import RolloutFileError
+from advantage_zoo.rollouts.parquet import RolloutFileError, read_metadata
 
 BATCH_ROWS = 256
 """Rows of a Parquet file that are held at a time; a row group may be the whole file."""
@@ -51,6 +51,8 @@ def files_of(path: Path) -> list[Path]:
         raise RolloutFileError(f"{path}: there is no such file.")
     if path.is_file():
         return [path]
+    if not path.is_dir():
+        raise RolloutFileError(f"{path} is neither a file nor a folder, and is read more than once; save it first.")
     found = [p for p in path.iterdir() if p.suffix in SUFFIXES and p.is_file()]
     if not found:
         raise RolloutFileError(
@@ -66,17 +68,28 @@ def _parts(name: str) -> list[str]:
 def each_row(path: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file or of a folder's files, one after the other; ``found`` counts those that can't be read.
 
-    Of JSON lines one is held at a time, of Parquet a few hundred, of TRL's log two files.
+    Of JSON lines one is held at a time, of Parquet a few hundred, of TRL's log two files. Of several files, those that
+    are empty or can't be read are left out, and said.
 
     Raises:
-        RolloutFileError: A file is of no kind that is known, or nothing in it can be read.
+        RolloutFileError: A file is of no kind that is known, or nothing in it can be read, or in half of the files.
     """
     previous: list[dict[str, Any]] = []
-    for file in files_of(path):
+    files, unreadable = files_of(path), 0
+    for file in files:
         if file.suffix not in SUFFIXES:
             raise RolloutFileError(f"{file} is called neither {' nor '.join(SUFFIXES)}; rename it to what it is.")
-        rows = (_parquet_rows if file.suffix == ".parquet" else _line_rows)(file, found)
-        first = next(rows, None)
+        rows, lost = (_parquet_rows if file.suffix == ".parquet" else _line_rows)(file, found), found.lost
+        try:
+            first = next(rows, None)
+        except RolloutFileError as error:
+            unreadable += 1
+            if unreadable >= len(files) / 2:
+                raise
+            found.notes.append(f"{str(error).removesuffix('.')}; it is left out.")
+            continue
+        if first is None and found.lost == lost and len(files) > 1:
+            found.notes.append(f"{file} holds no rows; it is left out.")
         here = [] if first is None else [first]
         content: list[dict[str, Any]] = []
         # TRL, where it logs more often than it samples, writes the same responses again, under another step.
@@ -131,13 +144,15 @@ def _parquet_rows(file: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]
 
     number = 0
     try:
-        with pq.ParquetFile(file, pre_buffer=False) as parquet:
+        with pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True) as parquet:
+            whole = read_metadata(file, parquet.schema_arrow).get("step")
+            step = {} if whole is None else {"step": whole}  # the column goes before
             for i in range(parquet.num_row_groups):
                 end = number + parquet.metadata.row_group(i).num_rows
                 try:
                     for batch in parquet.iter_batches(BATCH_ROWS, [i]):
                         for row in batch.to_pylist():
-                            yield f"{file.name}, row {number},", row
+                            yield f"{file.name}, row {number},", step | row
                             number += 1
                 except (pa.ArrowException, OSError, ValueError) as error:
                     found.lose(f"{file.name}, rows {number} to {end - 1}, can't be read ({error})", end - number)
