@@ -260,7 +260,23 @@ def test_a_long_response_is_drawn_in_part():
 
 
 @pytest.mark.parametrize(
-    ("token", "shown"), [(" a", "␣a"), ("\n", "⏎"), ("\t", "⇥"), ("", "∅"), ("\x1b[31m", "�[31m"), ("\u202e", "�")]
+    ("token", "shown"),
+    [
+        (" a", "␣a"),
+        ("\n", "⏎"),
+        ("\t", "⇥"),
+        ("", "∅"),
+        ("\x1b[31m", "�[31m"),
+        ("\u202e", "�"),
+        ("a\u2066b\u2069", "a�b�"),
+        ("第一\u3000題", "第一\u3000題"),
+        ("段\u00a0", "段\u00a0"),
+        ("ไทย\u200b", "ไทย\u200b"),
+        ("\u200fشكر", "\u200fشكر"),
+        ("\u200b", "∅"),
+        ("\u064e", "◌\u064e"),  # a vowel sign alone
+        ("\u0e31", "◌\u0e31"),
+    ],
 )
 def test_tokens_are_made_visible_and_harmless(token, shown):
     assert visible(token) == shown

@@ -40,6 +40,9 @@ def test_levels_grow_with_the_size_and_keep_the_sign():
             "Hello w\n€",
             [" Hello", " w", "\n", "\\xe2", "\\x82", "\\xac", "</s>"],
         ),
+        (["Hi", "<|im_end|>", "Ġyou", "Ċ"], "Hi you\n", ["Hi", "<|im_end|>", " you", "\n"]),  # decoding takes it out
+        (["<think>", "Ġa", "<|im_end|>", "Ġb"], "<think> a b", ["<think>", " a", "<|im_end|>", " b"]),
+        (["▁a", "</s>", "▁b"], "a b", [" a", "</s>", " b"]),
         (["Ġ"], "Ġ", ["Ġ"]),  # a response about tokenizers
         (["?"], "other", ["?"]),
         ([], "", []),

@@ -1,12 +1,16 @@
 """Tokens as a reader sees them: byte-level pieces decoded, white space visible, nothing that moves the cursor."""
 
+import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from unicodedata import category
 
 from rich.cells import cell_len
 
-_KEPT = " \u200c\u200d"
-"""Not printable, but not to be lost: the joiners of Persian, Indic scripts and emoji."""
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Format characters that turn what follows around; the others belong to scripts and emoji: joiners, marks, tags."""
+_SPECIAL = re.compile("<[|\uff5c][^<>]*[|\uff5c]>|</?\\w+>")
+"""Tokens such as an end of turn, which decoding may have taken out of the text."""
 
 
 def readable(tokens: Sequence[str], text: str) -> list[str]:
@@ -20,11 +24,12 @@ def readable(tokens: Sequence[str], text: str) -> list[str]:
         tokens: Texts of a response's tokens.
         text: The response; the tokens may have more (an end-of-sequence token).
     """
-    if not text or text in "".join(tokens):
+    bare = _SPECIAL.sub("", text)
+    if not bare or bare in _SPECIAL.sub("", "".join(tokens)):
         return list(tokens)
     for spelled in (_byte_level, _sentencepiece):
         pieces = [spelled(token) for token in tokens]
-        if text in b"".join(pieces).decode("utf-8", errors="replace"):
+        if bare in _SPECIAL.sub("", b"".join(pieces).decode("utf-8", errors="replace")):
             return [_decoded(piece) for piece in pieces]
     return list(tokens)
 
@@ -33,8 +38,15 @@ def readable(tokens: Sequence[str], text: str) -> list[str]:
 def harmless(token: str) -> str:
     """The token with line ends and tabs made visible, and nothing that is invisible or turns the text around."""
     shown = token.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", "⇥")
-    shown = "".join(c if c in _KEPT or c.isprintable() else "�" for c in shown)
-    return shown if cell_len(shown) else "∅"
+    shown = "".join(c if c.isprintable() or _belongs(c) else "�" for c in shown)
+    if not cell_len(shown):
+        return f"◌{shown}" if any(category(c).startswith("M") for c in shown) else "∅"
+    return shown
+
+
+def _belongs(c: str) -> bool:
+    """Whether a character that is not printable is part of a text: a space of any script, a format character."""
+    return category(c) == "Zs" or (category(c) == "Cf" and c not in _TURNING)
 
 
 def paragraph(text: str) -> str:
