@@ -151,7 +151,7 @@ def read(shard: Shard, names: Iterable[str], groups: range, tokens: int) -> Iter
     wanted = sorted({*names, *({"step"} & shard.columns)})
     try:
         # Without pre_buffer, pyarrow's default, which holds the bytes of all row groups that are asked for.
-        with pq.ParquetFile(shard.path, buffer_size=BUFFER, pre_buffer=False) as file:
+        with pq.ParquetFile(shard.path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True) as file:
             size = max(1, tokens // a_row)
             for batch in file.iter_batches(size, list(groups), wanted, use_threads=False):
                 yield row, batch
