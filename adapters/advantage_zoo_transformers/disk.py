@@ -122,7 +122,7 @@ def _parquet_records(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             records: list[dict[str, Any]] = file.read().to_pylist()
     except (pa.ArrowException, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

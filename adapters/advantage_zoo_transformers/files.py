@@ -272,7 +272,8 @@ def _common(metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _fingerprints(paths: Sequence[Path], models: Mapping[str, str]) -> dict[str, Any]:
     """What was scored with what, by content: a folder that holds something else by now is another one."""
-    rollouts = {file.name: _sha256(file) for path in paths for file in files_of(path)}
+    # Lists: order, and what is one source, tell which rows a shard holds; and files of several folders share names.
+    rollouts = [[[file.name, _sha256(file)] for file in files_of(path)] for path in paths]
     return {"rollouts": rollouts, **{field: _of_model(models.get(field)) for field in OF_MODEL}}
 
 

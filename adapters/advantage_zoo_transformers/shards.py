@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from advantage_zoo.rollouts.columns import first_line
 from advantage_zoo.rollouts.parquet import read_metadata, save_table, schema_metadata
 from advantage_zoo.rollouts.rollouts import NO_STEP, SIGNALS
 
@@ -70,9 +71,9 @@ class Shards:
         schema = schema.with_metadata(schema_metadata(self._metadata))
         totals = _Totals()
         unfinished = self.folder / ".joined.part"
-        with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(unfinished, schema, compression="zstd", write_page_checksum=True) as writer:
             for path in paths:
-                table = _with_all(pq.read_table(path), schema)
+                table = _with_all(_read(path), schema)
                 writer.write_table(table)
                 totals.add(table)
         unfinished.replace(self._out)
@@ -80,6 +81,18 @@ class Shards:
             path.unlink()
         self.folder.rmdir()
         return totals.to_dict()
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        # ParquetFile, not read_table: that would take folders named key=value above the file for columns.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path}, rows that were scored, is damaged ({first_line(error)}); remove this file, and the same command "
+            "scores them anew."
+        ) from error
 
 
 def _with_all(table: pa.Table, schema: pa.Schema) -> pa.Table:

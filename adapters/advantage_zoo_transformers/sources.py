@@ -62,7 +62,7 @@ class OurFile:
             with pq.ParquetFile(path) as file:
                 self.rows = file.metadata.num_rows
                 stored = file.schema_arrow
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise RolloutFileError(f"{path} is not a readable Parquet file ({first_line(error)}).") from error
         if self.rows == 0:
             raise RolloutFileError(f"{path} holds no rows; a rollout file holds at least one response.")

@@ -72,7 +72,14 @@ def save_table(table: "pa.Table", path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with unfinished.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", use_dictionary=_repeating(table.schema))  # pyright: ignore
+            # Checksums, or a bit that flips on the disk is read as another number.
+            pq.write_table(  # pyright: ignore
+                table,
+                file,
+                compression="zstd",
+                use_dictionary=_repeating(table.schema),  # pyright: ignore
+                write_page_checksum=True,
+            )
             file.flush()
             os.fsync(file.fileno())  # or a machine that goes down might keep the new name and not what is in it
         unfinished.replace(path)  # a reader sees the old file or the whole new one
@@ -136,7 +143,7 @@ def is_rollout_file(path: Path) -> bool:
 
     try:
         return bool({"tokens", "token_ids"} & set(pq.read_schema(path).names))
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return True
 
 
@@ -160,9 +167,9 @@ def read_rollouts(path: str | Path) -> Rollouts:
         )
     try:
         # ParquetFile, not read_table: that would take folders named key=value above the file for columns.
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RolloutFileError(f"{path} is not a readable Parquet file ({first_line(error)}).") from error
     return from_table(path, table)
 

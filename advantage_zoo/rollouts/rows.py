@@ -157,6 +157,6 @@ def _parquet_rows(file: Path, found: Rows) -> Iterator[tuple[str, dict[str, Any]
                 except (pa.ArrowException, OSError, ValueError) as error:
                     found.lose(f"{file.name}, rows {number} to {end - 1}, can't be read ({error})", end - number)
                 number = end
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
         raise RolloutFileError(f"{file} is not a readable Parquet file ({first}).") from error

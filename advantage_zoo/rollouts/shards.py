@@ -75,7 +75,7 @@ def open_shards(paths: Sequence[Path]) -> tuple[list[Shard], list[str]]:
     for path in paths:
         try:
             found.append(_opened(path))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             broken.append(f"{path} is not a readable Parquet file ({first_line(error)})")
     if len(broken) >= len(found):
         many = f"; so are {len(broken)} of {len(paths)} files" if len(broken) > 1 else ""

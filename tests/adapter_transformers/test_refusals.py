@@ -11,7 +11,6 @@ from tiny_models import make
     ("row", "sentence"),
     [
         (ROW | {"prompt": ""}, "has no prompt, so that there is nothing to score the response after"),
-        (ROW | {"prompt": None}, "has no prompt"),
         (ROW | {"text": "Ω"}, "has the response 'Ω', which this tokenizer does not give again"),
         (ROW | {"text": "3" * 70}, "74 tokens, prompt and response, are too many for LlamaForCausalLM, .* 64"),
         (ROW | {"tokens": ["3"]}, "has tokens without token_ids; give it these, or leave its tokens out"),

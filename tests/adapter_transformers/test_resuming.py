@@ -2,8 +2,10 @@
 
 import pyarrow.parquet as pq
 import pytest
-from adapter_transformers.made import our_file, run
-from advantage_zoo_transformers import files
+from adapter_transformers.made import ROW, jsonl, our_file, run
+from advantage_zoo_transformers import files, score_files
+
+from advantage_zoo.rollouts import read_rollouts
 
 
 class Killed(BaseException):
@@ -67,3 +69,57 @@ def test_rows_that_were_scored_otherwise_are_not_taken(place, monkeypatch, chang
     our_file(source, rewards=[0.0] * 9)
     with pytest.raises(ValueError, match="scored with another rollouts"):
         run(place, source)
+
+
+@pytest.fixture
+def killed(place, monkeypatch):
+    """Scores sources two rows at a time until a shard is there, and ends."""
+    monkeypatch.setattr(files, "SHARD_ROWS", 2)
+
+    def run_until_a_shard(*sources):
+        with pytest.MonkeyPatch.context() as patch:
+            killed_after(patch, 2)
+            with pytest.raises(Killed):
+                score(*sources)
+        assert len(list((place / "out.parquet.parts").iterdir())) == 1
+
+    return run_until_a_shard
+
+
+def score(*sources):
+    return score_files(sources, "out.parquet", model="policy", progress=False)
+
+
+def refuses(*sources):
+    with pytest.raises(ValueError, match=r"out.parquet.parts holds rows that were scored with another rollouts \("):
+        score(*sources)
+
+
+def test_shards_are_of_sources_in_their_order(place, killed):
+    first = our_file(place / "first.parquet")
+    second = our_file(place / "second.parquet", rewards=[float(row) for row in range(9)])
+    killed(first, second)
+    refuses(second, first)
+    score(first, second)
+    rollouts = read_rollouts("out.parquet")
+    assert rollouts.rewards == [*read_rollouts(first).rewards, *map(float, range(9))]
+    names = [[name for name, _ in source] for source in rollouts.metadata["scored"]["rollouts"]]
+    assert names == [["first.parquet"], ["second.parquet"]]
+
+
+def test_files_of_one_name_in_several_folders_are_told_apart(place, killed):
+    for folder in ("p1", "p2"):
+        (place / folder).mkdir()
+        jsonl(place / folder / "1.jsonl", [ROW] * 3)
+    killed("p1", "p2")
+    jsonl(place / "p1" / "1.jsonl", [ROW | {"text": "4", "reward": 0.0}] * 3)
+    refuses("p1", "p2")
+
+
+def test_a_folder_is_another_source_than_its_files(place, killed):
+    """Its shards run on over the end of a file."""
+    (place / "steps").mkdir()
+    a, b = (jsonl(place / "steps" / name, [ROW] * 3) for name in ("1.jsonl", "2.jsonl"))
+    killed("steps")
+    refuses(a, b)
+    assert score("steps").responses == 6
