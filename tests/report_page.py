@@ -80,7 +80,8 @@ class Packed:
         if "rows" in said:
             return [np.full(n, x) for x, n in zip(said["rows"], self.header["kept"], strict=True)]
         halves = (self.plane(4 + 2 * said["at"]) | self.plane(5 + 2 * said["at"]) << 8).astype("<u2").view("<f2")
-        return self.split(halves.astype(np.float64) * said["scale"])
+        roots = halves.astype(np.float64)
+        return self.split(roots * np.abs(roots) * said["scale"])
 
     def lane(self, name):
         return next(lane for lane in self.header["lanes"] if lane["name"] == name)

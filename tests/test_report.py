@@ -134,6 +134,16 @@ def test_only_zero_is_zero(source):
     assert all(column[0] > 0 for column in page.responses.column(entropy))
 
 
+def test_numbers_far_below_the_largest_have_three_digits(source):
+    entropies = [
+        np.array([5.0, 1e-6, 1e-8] + [1.0] * len(row), np.float32)[: len(row)] for row in made_rollouts().tokens
+    ]
+    page, _ = page_of("grpo", source=source, entropies=entropies)
+    (entropy,) = [signal for signal in page.responses.header["signals"] if signal["name"] == "entropy"]
+    for mine, theirs in zip(page.responses.column(entropy), entropies, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-2)
+
+
 @pytest.mark.parametrize("name", ["erpo", "ep_grpo", "entropy_advantage"])
 def test_terms_sum_to_the_advantage(source, name):
     page, done = page_of(name, source=source)

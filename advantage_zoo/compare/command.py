@@ -204,10 +204,11 @@ def _streamed(
         chosen, without = _by_group(chosen, found, options, bounds)
         left_out = left_out | without
         _note_left_out(without, note)
+    keep: set[int] = set()
     if options.show is not None:
-        keep = _rows_of(options.show, found.groups, str(files.shards[0].path))
-    else:
-        keep = sample(found, SHOWN if options.report else GLANCED)
+        keep.update(_rows_of(options.show, found.groups, str(files.shards[0].path)))
+    if options.show is None or options.report:
+        keep.update(sample(found, SHOWN if options.report else GLANCED))
     request = Request(chosen, options.threshold, options.step, frozenset(keep))
     with bar("comparing", int(found.lengths.sum())) as advance:
         done, notes = compare_files(files, found, request, mapped, bounds, left_out=left_out, advance=advance)

@@ -54,6 +54,7 @@ class Comparison:
 
     Args:
         rollouts: The rollouts; a sample of their groups, where there are too many to be shown.
+        rows: Which of all the responses these are, counted from 0, file after file.
         totals: How much was compared.
         threshold: A response is successful if its reward is above this.
         results: One for each estimator.
@@ -65,6 +66,7 @@ class Comparison:
     """
 
     rollouts: Rollouts
+    rows: Sequence[int]
     totals: Totals
     threshold: float
     results: Sequence[Result]
@@ -186,7 +188,8 @@ def assembled(
         )
     cosine, sign = done.agreement.matrices()
     totals = survey.totals(request.threshold)
-    return Comparison(rollouts, totals, request.threshold, results, ways, cosine, sign, request.step, dict(left_out))
+    without = dict(left_out)
+    return Comparison(rollouts, shown, totals, request.threshold, results, ways, cosine, sign, request.step, without)
 
 
 def keyed(estimators: Iterable[str | Estimator | Keyed]) -> list[Keyed]:

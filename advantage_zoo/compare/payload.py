@@ -1,8 +1,8 @@
 """What the report's page draws responses from: groups, tokens and advantages, packed into one line of text.
 
 The packed form is base64 of gzip of: the length of a JSON header (four bytes, little-endian), the header, and columns
-with one entry a token, byte by byte. templates/data.js unpacks it. A number of a token is a float16 relative to the
-largest of its column: three digits, and only 0 is 0.
+with one entry a token, byte by byte. templates/data.js unpacks it. A number of a token is the square of a float16,
+signed, relative to the largest of its column: three digits down to 4e-9 of it, and only 0 is 0.
 """
 
 import base64
@@ -10,7 +10,7 @@ import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ MAX_BYTES = 18_000_000
 
 MAX_TEXT = 18_000_000
 """Characters of the packed form."""
+
+MAX_ROWS = 1000
+"""Responses of a group that the page holds."""
 
 MAX_TOKENS = 4096
 """Tokens of a response that the page holds."""
@@ -46,44 +49,55 @@ class Payload:
         packed: Base64.
         groups: Groups in it, evenly spaced in the file.
         all_groups: Groups that were compared.
+        thinned: Groups of which only ``MAX_ROWS`` responses are in it, evenly spaced.
         cut: Responses of which only the first ``max_tokens`` tokens are in it.
         max_tokens: Tokens of a response at most.
+        max_rows: Responses of a group at most.
     """
 
     packed: str
     groups: int
     all_groups: int
+    thinned: int
     cut: int
     max_tokens: int
+    max_rows: int = MAX_ROWS
 
 
 def pack(comparison: Comparison) -> Payload:
-    """As many groups as fit, each of them with all of its responses."""
+    """As many groups as fit, each of them with all of its responses, or a thousand."""
     rollouts = comparison.rollouts
     batch = rollouts.batch()
     facts, advantages = signals(batch), lanes(comparison, batch)
-    groups = list(rows_of_groups(rollouts).values())
+    first = telling_failure(rollouts, comparison.threshold)
+    whole = list(rows_of_groups(rollouts).values())
+    groups = [_spread(rows, MAX_ROWS, first) for rows in whole]
     a_token = 4 + 2 * sum(column.a_token for column in (*facts, *advantages))
     max_tokens = int(np.clip(MAX_BYTES // (max(map(len, groups)) * a_token), 16, MAX_TOKENS))
     sizes = [sum(min(len(rollouts.tokens[row]), max_tokens) for row in rows) for rows in groups]
     keep = min(len(groups), max(1, int(MAX_BYTES / (a_token * max(float(np.mean(sizes)), 1)))))
-    first = telling_failure(rollouts, comparison.threshold)
+    holding = next((rows for rows in groups if first in rows), None)
     while True:
-        chosen = _spread(groups, keep, first)
+        chosen = _spread(groups, keep, holding)
         packed = _packed(comparison, chosen, first, facts, advantages, max_tokens)
         if len(packed) <= MAX_TEXT or keep == 1:
             cut = sum(len(rollouts.tokens[row]) > max_tokens for rows in chosen for row in rows)
-            return Payload(packed, len(chosen), comparison.totals.groups, cut, max_tokens)
+            ids = {rollouts.groups[rows[0]] for rows in chosen}
+            thinned = sum(len(rows) > MAX_ROWS and rollouts.groups[rows[0]] in ids for rows in whole)
+            return Payload(packed, len(chosen), comparison.totals.groups, thinned, cut, max_tokens)
         keep = max(1, int(0.9 * keep * MAX_TEXT / len(packed)))  # long prompts, many different tokens
 
 
-def _spread(groups: list[list[int]], keep: int, must: int | None) -> list[list[int]]:
-    """``keep`` of the groups, evenly spaced, that with row ``must`` in place of its nearest."""
-    places = np.unique(np.linspace(0, len(groups) - 1, keep).round().astype(int))
-    if must is not None:
-        at = next(i for i, rows in enumerate(groups) if must in rows)
+Entry = TypeVar("Entry")
+
+
+def _spread(entries: list[Entry], keep: int, must: Entry | None) -> list[Entry]:
+    """``keep`` of them, evenly spaced, that which ``must`` be there in place of its nearest."""
+    places = np.unique(np.linspace(0, len(entries) - 1, min(keep, len(entries))).round().astype(int))
+    if must in entries:
+        at = entries.index(must)
         places[np.abs(places - at).argmin()] = at
-    return [groups[place] for place in places]
+    return [entries[place] for place in places]
 
 
 def _packed(
@@ -106,7 +120,12 @@ def _packed(
             {"id": int(rollouts.groups[group[0]]), "prompt": paragraph(rollouts.prompts[group[0]]), "size": len(group)}
             for group in groups
         ],
-        "rows": rows,
+        "prompts": {  # of a response that has another one than its group's first
+            at: paragraph(rollouts.prompts[row])
+            for at, (row, head) in enumerate((row, group[0]) for group in groups for row in group)
+            if rollouts.prompts[row] != rollouts.prompts[head]
+        },
+        "rows": [comparison.rows[row] for row in rows],
         "rewards": [float(rollouts.rewards[row]) for row in rows],
         "lengths": [len(rollouts.tokens[row]) for row in rows],
         "kept": writer.kept.tolist(),
@@ -155,7 +174,7 @@ class _Writer:
 
     def _tokens(self, x: NDArray[np.float64]) -> dict[str, Any]:
         scale = float(np.abs(x).max(initial=0.0)) or 1.0
-        small = (x / scale).astype("<f2")
+        small = (np.sign(x) * np.sqrt(np.abs(x) / scale)).astype("<f2")
         small[(small == 0) & (x > 0)], small[(small == 0) & (x < 0)] = _SMALLEST, -_SMALLEST
         halves = small.view(np.uint8).reshape(-1, 2)
         self.planes += [halves[:, 0].tobytes(), halves[:, 1].tobytes()]  # apart, they compress better

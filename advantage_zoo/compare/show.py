@@ -39,7 +39,9 @@ def show_group(comparison: Comparison, group: int, console: Console) -> None:
     for row in rows:
         verdict = "successful" if rollouts.rewards[row] > comparison.threshold else "failed"
         tokens = len(rollouts.tokens[row])
-        console.print(Text(f"row {row}, {verdict}, reward {rollouts.rewards[row]:g}, {tokens} tokens"))
+        if rollouts.prompts[row] != rollouts.prompts[rows[0]]:
+            console.print(Text(f"to {rollouts.prompts[row]!r}", style="bold"))
+        console.print(Text(f"row {comparison.rows[row]}, {verdict}, reward {rollouts.rewards[row]:g}, {tokens} tokens"))
         _draw(comparison, row, console, None)
     _legend(console)
 

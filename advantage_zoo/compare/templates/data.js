@@ -12,7 +12,23 @@ function halfToNumber(half) {
   const sign = half & 0x8000 ? -1 : 1, exponent = (half >> 10) & 31, fraction = half & 1023;
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
 }
-const HALVES = Float32Array.from({ length: 65536 }, (_, half) => halfToNumber(half));
+const SQUARES = Float32Array.from({ length: 65536 }, (_, half) => halfToNumber(half) * Math.abs(halfToNumber(half)));
+
+function lettered(texts) {
+  const pieces = texts.map((text) => text.replace(/[∅◌]/g, "").toLowerCase()), whole = new TextDecoder("utf-8", { fatal: true });
+  let bytes = [], first = 0;
+  texts.forEach((text, t) => {
+    if (!/^(\\x[0-9a-f]{2})+$/.test(text)) { bytes = []; return; }
+    if (!bytes.length) first = t;
+    bytes.push(...text.match(/(?<=\\x)../g).map((byte) => parseInt(byte, 16)));
+    try {
+      pieces[first] = whole.decode(Uint8Array.from(bytes)).toLowerCase();
+    } catch { return; } // part of a letter
+    pieces.fill("", first + 1, t + 1);
+    bytes = [];
+  });
+  return pieces;
+}
 
 class Rollouts {
   constructor(bytes) {
@@ -49,7 +65,7 @@ class Rollouts {
         column.numbers.forEach((_, i) => { if (this.masked(i)) column.numbers[i] = 0; });
       } else {
         const low = this.bytes.subarray((4 + 2 * column.at) * this.total), high = low.subarray(this.total);
-        for (let i = 0; i < this.total; i++) column.numbers[i] = HALVES[low[i] | (high[i] << 8)] * column.scale;
+        for (let i = 0; i < this.total; i++) column.numbers[i] = SQUARES[low[i] | (high[i] << 8)] * column.scale;
       }
     }
     return column.numbers;
@@ -62,12 +78,16 @@ class Rollouts {
     return most;
   }
 
+  prompt(r) { return this.prompts[r] ?? this.groups[this.groupOf[r]].prompt; }
   successful(r) { return this.rewards[r] > this.threshold; }
 
-  wording(r) { // what a search looks through, in lower case
-    this.wordings ??= [];
-    return (this.wordings[r] ??= Array.from({ length: this.kept[r] }, (_, t) => this.text(this.starts[r] + t)).join("").toLowerCase());
+  // What a search looks through, of each token, in lower case: without the signs for nothing, and bytes are letters again.
+  pieces(r) {
+    this.known ??= [];
+    return (this.known[r] ??= lettered(Array.from({ length: this.kept[r] }, (_, t) => this.text(this.starts[r] + t))));
   }
+
+  wording(r) { return this.pieces(r).join(""); }
 
   // 1 - cosine over the group's tokens; 0 if neither gives a signal, 1 if one of them does.
   disagreement(group, one, two) {

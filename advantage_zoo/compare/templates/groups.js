@@ -15,7 +15,8 @@ const SORTS = {
 
 let rollouts, listed = [];
 
-function round(x) { return Number(x.toPrecision(3)).toLocaleString("en"); }
+function round(x) { return x.toLocaleString("en", { maximumSignificantDigits: 3 }); }
+function exact(x) { return x.toLocaleString("en", { maximumSignificantDigits: 8 }); }
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) if (value !== null) made.setAttribute(key, value);
@@ -27,9 +28,10 @@ function one(id) { return document.getElementById(id); }
 
 function hit(r) { return state.query !== "" && rollouts.wording(r).includes(state.query.toLowerCase()); }
 
+function inPrompt(r) { return rollouts.prompt(r).toLowerCase().includes(state.query.toLowerCase()); }
+
 function found(group) {
-  if (group.prompt.toLowerCase().includes(state.query.toLowerCase())) return true;
-  for (let r = group.first; r < group.end; r++) if (hit(r)) return true;
+  for (let r = group.first; r < group.end; r++) if (hit(r) || inPrompt(r)) return true;
   return false;
 }
 
@@ -42,11 +44,12 @@ function orderGroups() {
 function drawGroups() {
   orderGroups();
   const { fact } = SORTS[state.sort];
-  one("groups").replaceChildren(...listed.map((group) => {
+  const there = listed.some((group) => group.g === rollouts.groupOf[state.response]);
+  one("groups").replaceChildren(...listed.map((group, k) => {
     const rows = Array.from({ length: group.size }, (_, k) => group.first + k);
     const right = rows.filter((r) => rollouts.successful(r)).length;
     const chosen = group.g === rollouts.groupOf[state.response];
-    return element("li", { role: "option", "data-group": group.g, "aria-selected": chosen, tabindex: chosen ? 0 : -1 },
+    return element("li", { role: "option", "data-group": group.g, "aria-selected": chosen, tabindex: chosen || (!there && k === 0) ? 0 : -1 },
       element("span", { class: "name", dir: "auto" }, group.prompt.replace(/\s+/g, " ").slice(0, 120) || "(empty prompt)"),
       element("span", { title: `${right} of ${group.size} responses successful` }, `${right}/${group.size}`),
       fact ? element("span", { class: "fact" }, fact(group)) : null);
@@ -57,24 +60,24 @@ function drawGroups() {
 }
 
 function markGroup(scroll) {
-  const g = rollouts.groupOf[state.response];
-  for (const item of one("groups").children) {
+  const g = rollouts.groupOf[state.response], there = listed.some((group) => group.g === g);
+  for (const [k, item] of [...one("groups").children].entries()) {
     const chosen = Number(item.dataset.group) === g;
     if ((item.getAttribute("aria-selected") === "true") !== chosen) item.setAttribute("aria-selected", chosen);
-    item.tabIndex = chosen ? 0 : -1;
+    item.tabIndex = chosen || (!there && k === 0) ? 0 : -1; // the list can always be reached
     if (chosen && scroll) item.scrollIntoView({ block: "nearest", behavior: "instant" });
   }
 }
 
 function drawSiblings() {
   const group = rollouts.groups[rollouts.groupOf[state.response]];
-  one("heading").textContent = `Group ${group.id}, row ${rollouts.rows[state.response]}: reward ${round(rollouts.rewards[state.response])}, ${counted(rollouts.lengths[state.response], "token")}`;
-  one("prompt").textContent = group.prompt || "(empty prompt)";
+  one("heading").textContent = `Group ${group.id}, row ${rollouts.rows[state.response]}: reward ${exact(rollouts.rewards[state.response])}, ${counted(rollouts.lengths[state.response], "token")}`;
+  one("prompt").textContent = rollouts.prompt(state.response) || "(empty prompt)";
   one("siblings").replaceChildren(...Array.from({ length: group.size }, (_, k) => {
     const r = group.first + k, good = rollouts.successful(r);
     return element("button", { type: "button", "data-response": r, "aria-pressed": r === state.response, class: hit(r) ? "hit" : null,
       title: `row ${rollouts.rows[r]}, ${counted(rollouts.lengths[r], "token")}, ${good ? "successful" : "failed"}` },
-      `${good ? "✓" : "✗"} ${round(rollouts.rewards[r])}`);
+      `${good ? "✓" : "✗"} ${exact(rollouts.rewards[r])}`);
   }));
 }
 

@@ -10,7 +10,7 @@ function address() {
   if (state.query) words.set("query", state.query);
   if (state.sort !== "file") words.set("sort", state.sort);
   if (state.sort === "disagreement") for (const at of [state.one, state.two]) words.append("between", rollouts.lanes[at].name);
-  for (const at of state.lanes) words.append("lane", rollouts.lanes[at].name);
+  for (const name of state.lanes.length ? state.lanes.map((at) => rollouts.lanes[at].name) : [""]) words.append("lane", name);
   return `#responses?${words}`;
 }
 
@@ -103,7 +103,7 @@ function listen() {
   one("rest").addEventListener("click", (event) => { if (event.target.id === "more") { asked += 1; drawTokens(); } });
   const tokens = one("tokens");
   tokens.addEventListener("mouseover", (event) => { const column = event.target.closest(".col"); if (column) mark(Number(column.dataset.token), false); });
-  tokens.addEventListener("mouseleave", hideCard);
+  tokens.addEventListener("mouseleave", leave);
   tokens.addEventListener("focusout", hideCard);
   tokens.addEventListener("click", (event) => {
     const column = event.target.closest(".col");
@@ -148,6 +148,10 @@ async function begin() {
   show(false);
   addEventListener("hashchange", () => { recall(); show(true); });
   addEventListener("keydown", keys);
+  document.querySelector(".skip").addEventListener("click", (event) => { // its address is a view's
+    event.preventDefault();
+    document.querySelector(`[data-page="${state.view}"]`).focus();
+  });
   try {
     rollouts = new Rollouts(await unpacked(one("packed").textContent));
   } catch (error) {

@@ -1,6 +1,7 @@
 // The response's tokens, a lane for each estimator, broken into lines that all lanes share; and the card of a token.
 
 const CELLS = 12000; // drawn before the reader asks for more: so many are drawn in half a second
+const SPECIAL = /^<[^<>]*>$/, DIGIT = /\d/;
 const RTL = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/, LTR = /[A-Za-z\u00c0-\u024f\u0370-\u052f\u3040-\u9fff\uac00-\ud7af]/;
 let asked = 0; // how often the reader has asked for more
 
@@ -9,12 +10,35 @@ function drawn() { // tokens of the response
   return Math.min(rollouts.kept[state.response], Math.max(atOnce() * (1 + asked), (state.token ?? 0) + 1));
 }
 
-function direction(r) { // of the first letter that has one
-  for (const letter of rollouts.wording(r)) {
-    if (RTL.test(letter)) return "rtl";
-    if (LTR.test(letter)) return "ltr";
+// The direction of each range of tokens: that of most of its paragraph's letters; without letters, the one before.
+function directions(ranges, r) {
+  const pieces = rollouts.pieces(r), first = rollouts.starts[r], found = [];
+  let dir = "ltr", rtl = 0, ltr = 0, open = 0;
+  ranges.forEach(([from, to], k) => {
+    for (let i = from; i < to; i++) if (!SPECIAL.test(pieces[i - first])) for (const letter of pieces[i - first]) {
+      rtl += RTL.test(letter);
+      ltr += LTR.test(letter);
+    }
+    open += 1;
+    if (!rollouts.text(to - 1).endsWith("⏎") && k < ranges.length - 1) return;
+    if (rtl + ltr) dir = rtl > ltr ? "rtl" : "ltr";
+    found.push(...Array(open).fill(dir));
+    rtl = ltr = open = 0;
+  });
+  return found;
+}
+
+// What each token of a line reads like, and its place in it: runs of the other direction are turned round, as letters are.
+function places(from, to, dir, r) {
+  const pieces = rollouts.pieces(r).slice(from - rollouts.starts[r], to - rollouts.starts[r]);
+  const own = pieces.map((piece) => [...piece].reduce((way, letter) => way ?? (RTL.test(letter) ? "rtl" : LTR.test(letter) || DIGIT.test(letter) ? "ltr" : null), null));
+  const near = (i, by) => { while (own[i] === null) i += by; return own[i] ?? dir; };
+  const ways = own.map((way, i) => way ?? (near(i, -1) === near(i, 1) ? near(i, 1) : dir)), order = ways.map((_, i) => i);
+  for (let i = 0, j; i < ways.length; i = j) {
+    for (j = i + 1; j < ways.length && ways[j] === ways[i]; j++);
+    if (ways[i] !== dir) for (let k = i; k < j; k++) order[k] = i + j - 1 - k;
   }
-  return "ltr";
+  return { ways, order };
 }
 
 // Ranges [from, to) of tokens that fit on a line of the given width; a line of the response ends one, too.
@@ -41,7 +65,7 @@ function hits(start, end) { // tokens that the search finds something in
   if (!wanted) return found;
   const ends = [], pieces = [];
   let length = 0;
-  for (let i = start; i < end; i++) { pieces.push(rollouts.text(i).toLowerCase()); ends.push(length += pieces.at(-1).length); }
+  for (const piece of rollouts.pieces(state.response).slice(0, end - start)) { pieces.push(piece); ends.push(length += piece.length); }
   const text = pieces.join("");
   for (let at = text.indexOf(wanted), t = 0; at >= 0; at = text.indexOf(wanted, at + 1)) {
     while (ends[t] <= at) t++;
@@ -58,20 +82,23 @@ function drawTokens() {
   context.font = `${style.fontSize} ${style.fontFamily}`;
   const widths = new Map(), measure = (text) => widths.get(text) ?? (widths.set(text, context.measureText(text).width), widths.get(text));
   const room = Math.max(box.clientWidth - 12.5 * parseFloat(getComputedStyle(document.documentElement).fontSize) - 24, 160);
-  const dir = direction(r), found = hits(start, end);
+  const found = hits(start, end), ranges = lines(start, end, room, measure), ways = directions(ranges, r);
 
   const label = (lane, k) => element("div", { title: lane.name }, element("b", {}, lane.name), element("span", {}, round(largest[k])));
-  const column = (i) => {
+  const column = (i, way, place) => {
     const text = rollouts.text(i), masked = rollouts.masked(i), step = rollouts.step(i);
     const classes = ["col", rollouts.begins(i) ? "begins" : "", found.has(i) ? "hit" : "", lanes.length ? "" : "plain"];
-    return element("div", { class: classes.join(" ").trim(), "data-token": i, tabindex: i - start === (state.token ?? 0) ? 0 : -1 },
+    return element("div", { class: classes.join(" ").trim(), "data-token": i, dir: way, style: `order: ${place}`, tabindex: i - start === (state.token ?? 0) ? 0 : -1 },
       element("span", { class: `mark ${step}` }, { right: "r", wrong: "x", unknown: "?" }[rollouts.begins(i) ? step : ""] ?? " "),
       ...(lanes.length ? numbers.map((x, k) => element("span", { class: masked ? "masked" : colour(x[i], largest[k]) }, text))
         : [element("span", {}, text)]));
   };
-  box.replaceChildren(...lines(start, end, room, measure).map(([from, to]) => element("div", { class: "line" },
-    element("div", { class: "labels", "aria-hidden": from > start }, element("div", { class: "mark" }), ...lanes.map(label)),
-    element("div", { class: "cols", dir }, ...Array.from({ length: to - from }, (_, k) => column(from + k))))));
+  box.replaceChildren(...ranges.map(([from, to], line) => {
+    const own = places(from, to, ways[line], r);
+    return element("div", { class: "line" },
+      element("div", { class: "labels", "aria-hidden": from > start }, element("div", { class: "mark" }), ...lanes.map(label)),
+      element("div", { class: "cols", dir: ways[line] }, ...own.ways.map((way, k) => column(from + k, way, own.order[k]))));
+  }));
   if (start === rollouts.starts[r + 1]) box.replaceChildren("The response is empty.");
   drawRest(r, end - start);
   if (state.token !== null) mark(start + state.token, false);
@@ -118,16 +145,22 @@ function showCard(i, column) {
   column.setAttribute("aria-label", card.innerText.replace(/\s+/g, " "));
 }
 
-function placeCard() { // under its token, or above where there is more room
+function placeCard() { // under its token, or above, or beside it where neither has room
   const card = one("card"), column = one("tokens").querySelector(".col.on");
   if (card.hidden || !column) return;
   const place = column.getBoundingClientRect(), size = card.getBoundingClientRect();
-  const under = place.bottom + 8 + size.height < innerHeight || place.top < size.height + 8;
-  card.style.top = `${under ? place.bottom + 8 : place.top - size.height - 8}px`;
-  card.style.left = `${Math.max(8, Math.min(place.left, innerWidth - size.width - 8))}px`;
+  const within = (x, most) => `${Math.max(8, Math.min(x, most - 8))}px`;
+  const under = place.bottom + 8 + size.height < innerHeight, above = place.top > size.height + 8;
+  const right = place.right + 8 + size.width < innerWidth ? place.right + 8 : place.left - size.width - 8;
+  card.style.top = within(under ? place.bottom + 8 : above ? place.top - size.height - 8 : place.bottom, innerHeight - size.height);
+  card.style.left = within(under || above ? place.left : right, innerWidth - size.width);
 }
 
 function hideCard() { one("card").hidden = true; }
+
+function leave() { // the token that was chosen has its card back
+  if (state.token === null) hideCard(); else mark(rollouts.starts[state.response] + state.token, false);
+}
 
 function stepToken(by) {
   const last = drawn() - 1;
