@@ -7,12 +7,12 @@
 import logging
 import os
 import pickle
+import signal
 import socket
+import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TypeVar
 
 from advantage_zoo.compare.work import ComparisonError
@@ -49,23 +49,74 @@ def workers(engine: str, jobs: int, address: str | None = None) -> Generator[Map
 
 @contextmanager
 def _processes(jobs: int) -> Generator[Map]:
+    """Each has a pipe of its own, which ends with it: with one for all, what a killed one has half written hangs all.
+
+    That is why it is no ProcessPoolExecutor.
+    """
     import multiprocessing
 
-    with _one_thread_each(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(jobs)]
+    team = [context.Process(target=_serve, args=(theirs,), daemon=True) for _, theirs in pipes]
+    with _one_thread_each():
+        for process in team:
+            process.start()
+    for _, theirs in pipes:
+        theirs.close()
+    try:
+        yield lambda function, tasks: _shared([ours for ours, _ in pipes], function, tasks)
+    finally:
+        for process in team:
+            process.kill()
+            process.join()
 
-        def mapped(function: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Done]:
-            try:
-                yield from pool.map(function, tasks)
-            except BrokenProcessPool as error:
-                raise ComparisonError(
-                    "A worker process was killed, perhaps for want of memory; give --memory or --jobs less, or take "
-                    "--engine ray, which starts such work again."
-                ) from error
 
-        try:
-            yield mapped
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _shared(pipes: Sequence[Any], function: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Done]:
+    """The results of all tasks, in order."""
+    from multiprocessing.connection import wait
+
+    left, busy, done = iter(enumerate(tasks)), dict[Any, int](), dict[int, Any]()
+
+    def give(pipe: Any) -> None:
+        for place, task in left:
+            pipe.send((function, task))
+            busy[pipe] = place
+            return
+
+    try:
+        for pipe in pipes:
+            give(pipe)
+        for place in range(len(tasks)):
+            while place not in done:
+                ready: list[Any] = wait(list(busy))
+                for pipe in ready:
+                    failure, done[busy.pop(pipe)] = pipe.recv()
+                    if failure is not None:
+                        raise failure
+                    give(pipe)
+            yield done.pop(place)
+    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        raise ComparisonError(
+            "A worker process was killed, perhaps for want of memory; give --memory or --jobs less, or take --engine "
+            "ray, which starts such work again."
+        ) from error
+
+
+def _serve(pipe: Any) -> None:
+    """A process: does what it is told, until nobody is left to tell."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            function, task = pipe.recv()
+            pipe.send(_outcome(function, task))
+
+
+def _outcome(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
+    """What it raised, or its result."""
+    try:
+        return None, function(task)
+    except Exception as error:
+        return error, None
 
 
 @contextmanager
@@ -86,8 +137,9 @@ def _one_thread_each() -> Generator[None]:
 
 @contextmanager
 def _ray(jobs: int, address: str | None) -> Generator[Map]:
-    with warnings.catch_warnings():  # Ray's own; what an estimator warns of comes back with its work
-        warnings.simplefilter("ignore")
+    # Ray says on stdout that a worker died, where --json's output goes.
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own; what an estimator warns of comes back with its work
         yield from _ray_data(jobs, address)
 
 
@@ -148,8 +200,4 @@ class _Applied:
         self.function = function
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            done = None, self.function(pickle.loads(row["task"]))
-        except (ValueError, LookupError, TypeError, OSError) as error:
-            done = error, None
-        return {"done": pickle.dumps(done)}
+        return {"done": pickle.dumps(_outcome(self.function, pickle.loads(row["task"])))}

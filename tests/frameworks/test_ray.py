@@ -48,7 +48,7 @@ def test_what_is_wrong_comes_back_in_a_sentence(folder):
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_worker_loses_nothing(folder, tmp_path, monkeypatch):
+def test_a_killed_worker_loses_nothing(folder, tmp_path, monkeypatch, capfd):
     """The estimator kills its own process at the first group that it sees; Ray runs the work again, elsewhere."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))  # where workers find the estimator
     marker = tmp_path / "killed"
@@ -60,6 +60,7 @@ def test_a_killed_worker_loses_nothing(folder, tmp_path, monkeypatch):
         assert not marker.exists()
         killed, _ = compare_files(files, found, Request(marked, 0.5, keep=frozenset([0])), mapped, bounds, left_out={})
     assert marker.exists()
+    assert capfd.readouterr().out == ""  # where --json's output goes
     expected, _ = compared([folder], estimators=["grpo"], memory=LITTLE)
     (result,), (other,) = killed.results, expected.results
     assert far_apart(other.metrics.to_dict(), result.metrics.to_dict()) == []

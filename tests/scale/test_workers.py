@@ -1,5 +1,7 @@
 """Worker processes that are killed, that warn, that fail, or that are not installed."""
 
+import multiprocessing
+import signal
 import sys
 
 import pytest
@@ -21,6 +23,29 @@ def test_a_killed_process_is_told_of(shipped, tmp_path):
         request = Request([("deadly", Deadly(marker=str(tmp_path / "marker")))], 0.5, keep=frozenset())
         with pytest.raises(ComparisonError, match="A worker process was killed, perhaps for want of memory"):
             compare_files(files, found, request, mapped, bounds, left_out={})
+
+
+def killed_amid_its_answer(_):
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    return bytes(200_000_000)  # writing it takes longer
+
+
+def failing(kind):
+    raise kind("as it was told")
+
+
+def test_a_process_that_is_killed_amid_its_answer_hangs_nobody():
+    with workers("processes", 2) as mapped, pytest.raises(ComparisonError, match="A worker process was killed"):
+        list(mapped(killed_amid_its_answer, [1, 2, 3]))
+    assert multiprocessing.active_children() == []
+
+
+def test_results_come_in_order_and_what_fails_is_raised():
+    with workers("processes", 2) as mapped:
+        assert list(mapped(abs, range(-50, 0))) == list(range(50, 0, -1))
+        assert list(mapped(abs, [])) == []
+        with pytest.raises(AssertionError, match="as it was told"):
+            list(mapped(failing, [AssertionError]))
 
 
 def test_what_an_estimator_warns_of_in_a_worker_is_said_once(shipped, tmp_path):
