@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from advantage_zoo.compare.choosing import ChoiceError, by_reason, choose, configure, listed, to_score
 from advantage_zoo.compare.comparison import Comparison, compare, missing_inputs
 from advantage_zoo.compare.engines import Map, workers
+from advantage_zoo.compare.sizes import text_size
 from advantage_zoo.compare.stream import Bounds, Files, bytes_a_slot, compare_files, in_order, survey, whole_batches_fit
 from advantage_zoo.compare.survey import Survey
 from advantage_zoo.compare.work import Keyed, Request
@@ -30,6 +32,12 @@ TEXT = 250
 
 TEXT_A_BYTE = 15
 """Bytes in memory of a byte of JSON lines: a word of five letters is a string of 54 and a pointer."""
+
+NO_RAY = (
+    "--engine ray is not used, this process does the work: these are no rollout files, and only such are read a part "
+    "at a time (docs/scale.md)."
+)
+"""What is said of other tables."""
 
 SHOWN = 1_000_000
 """Tokens, of groups evenly spaced, that a report of more than memory holds has to choose from."""
@@ -100,6 +108,9 @@ def run(paths: Sequence[Path], options: Options, note: Callable[[str], None]) ->
     """
     columns = column_map(options.columns)
     files = [file for path in paths for file in files_of(path)]
+    twice = [file for file, count in Counter(file.resolve() for file in files).items() if count > 1]
+    if twice:
+        raise ChoiceError(f"{twice[0]} is named twice, and its responses would count twice; name it once.")
     if columns or not all(file.suffix == ".parquet" and is_rollout_file(file) for file in files):
         if len(paths) > 1:
             raise ChoiceError(
@@ -108,7 +119,9 @@ def run(paths: Sequence[Path], options: Options, note: Callable[[str], None]) ->
             )
         _refuse_too_much(paths[0], files, options.memory)
         rollouts, notes = read(paths[0], columns)
-        return _in_memory(rollouts, str(paths[0]), options, [*notes], note)
+        if options.engine == "ray":
+            notes = [*notes, NO_RAY]
+        return _in_memory(rollouts, str(paths[0]), options, notes, note)
     shards, notes = open_shards(files)
     have, more = common_columns(shards)
     source = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and so on"
@@ -125,11 +138,12 @@ def run(paths: Sequence[Path], options: Options, note: Callable[[str], None]) ->
 
 
 def _refuse_too_much(path: Path, files: Sequence[Path], memory: float) -> None:
-    size = sum(file.stat().st_size for file in files) / 1e9
+    enough = memory * 1e9 / TEXT_A_BYTE
+    size = sum(text_size(file, enough) for file in files) / 1e9
     if size * TEXT_A_BYTE > memory:
         raise ChoiceError(
-            f"{path} has {size:.2g} GB and would take about {size * TEXT_A_BYTE:.2g}; give --memory that much, or make "
-            "rollout files of it, which are read a part at a time (docs/scale.md)."
+            f"{path} has {size:.2g} GB of text and would take about {size * TEXT_A_BYTE:.2g}; give --memory that much, "
+            "or make rollout files of it, which are read a part at a time (docs/scale.md)."
         )
 
 

@@ -79,23 +79,31 @@ def _shared(pipes: Sequence[Any], function: Callable[[Task], Done], tasks: Seque
 
     def give(pipe: Any) -> None:
         for place, task in left:
-            pipe.send((function, task))
+            with _alive():
+                pipe.send((function, task))
             busy[pipe] = place
             return
 
-    try:
-        for pipe in pipes:
-            give(pipe)
-        for place in range(len(tasks)):
-            while place not in done:
-                ready: list[Any] = wait(list(busy))
-                for pipe in ready:
+    for pipe in pipes:
+        give(pipe)
+    for place in range(len(tasks)):
+        while place not in done:
+            ready: list[Any] = wait(list(busy))
+            for pipe in ready:
+                with _alive():
                     failure, done[busy.pop(pipe)] = pipe.recv()
-                    if failure is not None:
-                        raise failure
-                    give(pipe)
-            yield done.pop(place)
-    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+                if failure is not None:
+                    raise failure
+                give(pipe)
+        yield done.pop(place)
+
+
+@contextmanager
+def _alive() -> Generator[None]:
+    """Around the use of a pipe, which ends with its process: before an answer, or amid it, which is an OSError."""
+    try:
+        yield
+    except (EOFError, OSError) as error:
         raise ComparisonError(
             "A worker process was killed, perhaps for want of memory; give --memory or --jobs less, or take --engine "
             "ray, which starts such work again."

@@ -167,7 +167,7 @@ class _Writer:
         """What the header says of the column; its numbers, if they are a token's, go behind."""
         said: dict[str, Any] = {"name": column.name}
         if column.values.ndim == 1:
-            said["rows"] = [float(f"{x:.6g}") for x in column.values[self.rows]]
+            said["rows"] = [float(f"{x:.8g}") for x in column.values[self.rows]]
         else:
             said |= self._tokens(column.values[self._row_of, self._token_of])
         return said | ({"parts": [self.column(part) for part in column.parts]} if column.parts else {})

@@ -85,7 +85,7 @@ def _lane(
 ) -> Text:
     """An estimator's lane: the tokens on their colours, or signs in their place where there are none."""
     mask = comparison.rollouts.response_mask
-    coloured = console.color_system is not None and not console.no_color
+    coloured = console.color_system in ("256", "truecolor") and not console.no_color  # in 16, tints are black or grey
     scale = float(np.abs(result.values[row]).max()) or 1.0
     lane = Text(result.key.ljust(label))
     for i in part:
@@ -93,7 +93,7 @@ def _lane(
             lane.append(tokens[i] if coloured else "~" * cell_len(tokens[i]), "dim italic")
         else:
             sign, style = _cell(float(result.values[row, i]) / scale)
-            lane.append(tokens[i] if coloured else sign * cell_len(tokens[i]), style)
+            lane.append(*((tokens[i], style) if coloured else (sign * cell_len(tokens[i]), None)))
     return lane
 
 

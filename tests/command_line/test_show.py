@@ -36,6 +36,14 @@ def test_show_colours_the_tokens_where_there_are_colours(file):
         assert re.sub(r"\x1b\[[\d;]*m", "", lane).split()[1].startswith("⏎t1t2")
 
 
+def test_signs_stand_for_colours_where_there_are_sixteen(file):
+    """As in screen or on a console of Linux, where tints of blue and of orange are the same black."""
+    plain = run("compare", file, "--show", "5", "-e", "grpo").stdout
+    _, out, _ = installed("compare", file, "--show", "5", "-e", "grpo", FORCE_COLOR="1", TERM="xterm", COLORTERM="")
+    assert "\x1b" in out
+    assert re.sub(r"\x1b\[[\d;]*m", "", out) == plain
+
+
 def test_show_marks_tool_output(tmp_path):
     mask = [[True] * (len(row) - 1) + [False] for row in made_rollouts().tokens]
     path = rollout_file(tmp_path / "tool.parquet", response_mask=mask)

@@ -7,6 +7,7 @@ import pytest
 from large import LITTLE, _written, compared, cut, far_apart, numbers, with_steps
 from made_rollouts import rollout_file
 
+from advantage_zoo.compare.command import TEXT_A_BYTE
 from advantage_zoo.rollouts import RolloutFileError
 
 
@@ -126,6 +127,46 @@ def test_other_tables_come_one_at_a_time(tmp_path):
 def test_json_lines_that_do_not_fit_are_refused_before_they_are_read(tmp_path):
     path = tmp_path / "f.jsonl"
     path.write_text('{"prompt": "p", "text": "t", "reward": 1}\n' * 1000)
-    with pytest.raises(ValueError, match=r"has 4.2e-05 GB and would take about 0.00063; give --memory"):
+    with pytest.raises(ValueError, match=r"has 4.2e-05 GB of text and would take about 0.00063; give --memory"):
         compared([path], memory=0.0005)
     assert compared([path], memory=0.001, estimators=["grpo"])[0].totals.responses == 1000
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_tables_that_hold_a_repeated_text_once_are_refused_by_what_they_hold(tmp_path, kind):
+    rows = 1000
+    texts = pa.array([" ".join(["word"] * 100)] * rows).cast(kind)
+    table = {"prompt": ["p"] * rows, "text": texts, "reward": [1.0] * rows}
+    path = _written(pa.table(table), tmp_path / "f.parquet")
+    assert path.stat().st_size * TEXT_A_BYTE < 0.0001e9
+    for memory in (0.001, 0.0077):  # of the first rows; and of all
+        with pytest.raises(ValueError, match=r"has 0.00052 GB of text and would take about 0.0077; give --memory"):
+            compared([path], memory=memory)
+    assert compared([path], memory=0.008, estimators=["grpo"])[0].totals.responses == rows
+
+
+def test_the_size_of_a_table_is_not_what_fails_on_a_broken_one(tmp_path):
+    path = tmp_path / "f.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(RolloutFileError, match="is not a readable Parquet file"):
+        compared([path], columns=["text=answer"])
+
+
+def test_ray_is_said_to_have_no_work_with_other_tables(tmp_path):
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"prompt": "p", "text": "t", "reward": 1}\n' * 2)
+    _, notes = compared([path], estimators=["grpo"], engine="ray")
+    assert any(
+        note.startswith("--engine ray is not used, this process does the work: these are no rollout files")
+        for note in notes
+    )
+    _, notes = compared([path], estimators=["grpo"])
+    assert not any("ray" in note for note in notes)
+
+
+def test_a_file_that_is_named_twice_counts_once_or_not_at_all(tmp_path):
+    path = rollout_file(tmp_path / "f.parquet")
+    with pytest.raises(
+        ValueError, match=r"f.parquet is named twice, and its responses would count twice; name it once"
+    ):
+        compared([path, tmp_path])

@@ -15,8 +15,11 @@ const SORTS = {
 
 let rollouts, listed = [];
 
-function round(x) { return x.toLocaleString("en", { maximumSignificantDigits: 3 }); }
-function exact(x) { return x.toLocaleString("en", { maximumSignificantDigits: 8 }); }
+function round(x, digits = 3) {
+  const short = Number(x.toPrecision(digits));
+  return Math.abs(short) < 1e-6 ? String(short) : short.toLocaleString("en", { maximumSignificantDigits: digits });
+}
+function exact(x) { return round(x, 7); } // a float32 has no more: 0.3 is not 0.30000001
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) if (value !== null) made.setAttribute(key, value);
