@@ -30,8 +30,8 @@ from advantage_zoo.validation import validate
 TEXT = 250
 """Bytes that a token's text and ids take in memory."""
 
-TEXT_A_BYTE = 15
-"""Bytes in memory of a byte of JSON lines: a word of five letters is a string of 54 and a pointer."""
+TEXT_A_BYTE = 40
+"""Bytes in memory of a byte of JSON lines: a word of five letters is a string of 54, and has ids and advantages."""
 
 NO_RAY = (
     "--engine ray is not used, this process does the work: these are no rollout files, and only such are read a part "
